@@ -1,0 +1,149 @@
+#include "memory/host_buffer.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/checked_size.h"
+#include "platform/system_memory.h"
+#include "platform/thread.h"
+
+namespace kvtier {
+namespace {
+
+constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
+// A thread touches this much at a time; less than two pieces is not worth another thread.
+constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
+constexpr unsigned kMaxTouchThreads = 64;
+
+#if defined(__linux__)
+// The value is the kernel's; older C libraries do not name it.
+constexpr int kPopulateWrite = 23;
+#endif
+
+Status out_of_memory(std::size_t size_bytes, const std::string& why) {
+  return Status(Code::kOutOfMemory, std::to_string(size_bytes) + " bytes of host memory asked for, " +
+                                        std::to_string(system_memory().available_bytes) + " available: " + why);
+}
+
+void touch_each_page(std::byte* data, std::size_t length) noexcept {
+  const std::size_t page = static_cast<std::size_t>(::getpagesize());
+  volatile std::byte* bytes = data;  // fresh memory is zero, so that writing a zero changes nothing
+  for (std::size_t at = 0; at < length; at += page) bytes[at] = std::byte{0};
+}
+
+// 0, or an errno value.
+int touch(std::byte* data, std::size_t length) noexcept {
+#if defined(__linux__)
+  for (;;) {
+    if (::madvise(data, length, kPopulateWrite) == 0) return 0;
+    if (errno == EINTR) continue;
+    if (errno != EINVAL && errno != ENOSYS) return errno;
+    break;  // a kernel before 5.14
+  }
+#endif
+  touch_each_page(data, length);
+  return 0;
+}
+
+// Gives every page of the range a frame. 0, or an errno value.
+int touch_in_parallel(std::byte* data, std::size_t length, unsigned threads) {
+  const std::size_t pieces = (length + kPieceBytes - 1) / kPieceBytes;
+  std::atomic<std::size_t> next{0};
+  std::atomic<int> error{0};
+  const auto work = [&] {
+    for (;;) {
+      const std::size_t piece = next.fetch_add(1, std::memory_order_relaxed);
+      if (piece >= pieces || error.load(std::memory_order_relaxed) != 0) return;
+      const std::size_t at = piece * kPieceBytes;
+      if (const int failed = touch(data + at, std::min(kPieceBytes, length - at)); failed != 0) error.store(failed);
+    }
+  };
+  const std::size_t wanted = std::min<std::size_t>({threads, kMaxTouchThreads, pieces});
+  std::vector<Thread> helpers;
+  for (std::size_t i = 1; i < wanted; ++i) {
+    auto helper = Thread::start("kvtier-touch", work);
+    if (!helper.is_ok()) break;  // fewer threads only take longer
+    helpers.push_back(std::move(helper).value());
+  }
+  work();
+  helpers.clear();  // joins
+  return error.load();
+}
+
+}  // namespace
+
+Result<HostBuffer> HostBuffer::allocate(std::size_t size_bytes, const HostBufferOptions& options) {
+  if (size_bytes == 0) return Status(Code::kInvalidValue, "0 bytes of host memory asked for; at least 1 is needed");
+  const auto mapped = checked_round_up(size_bytes, kHugePageBytes);
+  const auto reserved = mapped ? checked_sum(*mapped, kHugePageBytes) : std::nullopt;
+  if (!reserved) return out_of_memory(size_bytes, "more than an address space holds");
+
+  // A machine that overcommits hands out any size and ends the process at the first touch: ask before touching.
+  if (options.prefault) {
+    const std::uint64_t available = system_memory().available_bytes;
+    if (available != 0 && size_bytes > available) return out_of_memory(size_bytes, "more than is free");
+  }
+
+  void* const address = ::mmap(nullptr, *reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) return out_of_memory(size_bytes, Status::from_errno(errno, "mmap").message());
+
+  // Keep the aligned part and give the rest back.
+  std::byte* const start = static_cast<std::byte*>(address);
+  const std::size_t skip = (kHugePageBytes - reinterpret_cast<std::uintptr_t>(start) % kHugePageBytes) % kHugePageBytes;
+  if (skip != 0) ::munmap(start, skip);
+  ::munmap(start + skip + *mapped, kHugePageBytes - skip);
+
+  HostBuffer buffer;
+  buffer.data_ = start + skip;
+  buffer.size_ = size_bytes;
+  buffer.mapped_ = *mapped;
+#if defined(__linux__)
+  // Without huge pages everything works, more slowly; `kvtier doctor` says whether they are on.
+  (void)::madvise(buffer.data_, buffer.mapped_, MADV_HUGEPAGE);
+  // A core dump must not hold prompts.
+  (void)::madvise(buffer.data_, buffer.mapped_, MADV_DONTDUMP);
+#endif
+  if (options.prefault) {
+    const std::size_t page = static_cast<std::size_t>(::getpagesize());
+    const std::size_t used = (size_bytes + page - 1) / page * page;
+    if (const int error = touch_in_parallel(buffer.data_, used, options.threads); error != 0) {
+      return out_of_memory(size_bytes, Status::from_errno(error, "touching it").message());
+    }
+  }
+  return buffer;
+}
+
+HostBuffer::~HostBuffer() {
+  release();
+}
+
+HostBuffer::HostBuffer(HostBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      mapped_(std::exchange(other.mapped_, 0)) {}
+
+HostBuffer& HostBuffer::operator=(HostBuffer&& other) noexcept {
+  if (this != &other) {
+    release();
+    data_ = std::exchange(other.data_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    mapped_ = std::exchange(other.mapped_, 0);
+  }
+  return *this;
+}
+
+void HostBuffer::release() noexcept {
+  if (data_ != nullptr) ::munmap(data_, mapped_);
+  data_ = nullptr;
+  size_ = 0;
+  mapped_ = 0;
+}
+
+}  // namespace kvtier

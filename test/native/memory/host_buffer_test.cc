@@ -1,0 +1,103 @@
+#include "memory/host_buffer.h"
+
+#include <sys/mman.h>
+
+#include <doctest/doctest.h>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "platform/system_memory.h"
+
+using kvtier::Code;
+using kvtier::HostBuffer;
+
+TEST_CASE("a buffer is 2 MiB aligned, zero, writable to its last byte, and as large as asked") {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{4096}, std::size_t{2} << 20, (std::size_t{5} << 20) + 3}) {
+    auto buffer = HostBuffer::allocate(size);
+    REQUIRE(buffer.is_ok());
+    std::byte* const data = buffer.value().data();
+    CHECK(buffer.value().size() == size);
+    CHECK(reinterpret_cast<std::uintptr_t>(data) % (std::size_t{2} << 20) == 0);
+    CHECK(data[0] == std::byte{0});
+    CHECK(data[size - 1] == std::byte{0});
+    std::memset(data, 0xAB, size);
+    CHECK(data[size - 1] == std::byte{0xAB});
+  }
+}
+
+#if defined(__linux__)
+TEST_CASE("a buffer that was asked for touched is in memory before its first use, with any number of threads") {
+  for (const unsigned threads : {0U, 1U, 3U}) {
+    kvtier::HostBufferOptions options;
+    options.threads = threads;
+    const std::size_t size = std::size_t{70} << 20;
+    auto buffer = HostBuffer::allocate(size, options);
+    REQUIRE(buffer.is_ok());
+    std::vector<unsigned char> resident(size / 4096);
+    REQUIRE(::mincore(buffer.value().data(), size, resident.data()) == 0);
+    std::size_t missing = 0;
+    for (const unsigned char page : resident) missing += (page & 1) == 0 ? 1 : 0;
+    CHECK(missing == 0);
+  }
+}
+
+TEST_CASE("a buffer that was not asked for touched takes no memory yet") {
+  kvtier::HostBufferOptions options;
+  options.prefault = false;
+  const std::size_t size = std::size_t{8} << 20;
+  auto buffer = HostBuffer::allocate(size, options);
+  REQUIRE(buffer.is_ok());
+  std::vector<unsigned char> resident(size / 4096);
+  REQUIRE(::mincore(buffer.value().data(), size, resident.data()) == 0);
+  std::size_t present = 0;
+  for (const unsigned char page : resident) present += page & 1;
+  CHECK(present == 0);
+}
+#endif
+
+TEST_CASE("more than the machine has free is refused with both numbers, and nothing is touched") {
+  const std::size_t size = static_cast<std::size_t>(kvtier::system_memory().total_bytes) * 2;
+  const auto buffer = HostBuffer::allocate(size);
+  REQUIRE_FALSE(buffer.is_ok());
+  CHECK(buffer.status().code() == Code::kOutOfMemory);
+  CHECK(buffer.status().message().find(std::to_string(size) + " bytes") != std::string::npos);
+  CHECK(buffer.status().message().find("available") != std::string::npos);
+}
+
+TEST_CASE("sizes that no address space holds are refused") {
+  kvtier::HostBufferOptions options;
+  options.prefault = false;
+  const std::size_t most = std::numeric_limits<std::size_t>::max();
+  for (const std::size_t size : {most, most - (std::size_t{2} << 20), most - (std::size_t{4} << 20), most / 2}) {
+    const auto buffer = HostBuffer::allocate(size, options);
+    REQUIRE_FALSE(buffer.is_ok());
+    CHECK(buffer.status().code() == Code::kOutOfMemory);
+  }
+}
+
+TEST_CASE("zero bytes are refused as an invalid value") {
+  const auto buffer = HostBuffer::allocate(0);
+  REQUIRE_FALSE(buffer.is_ok());
+  CHECK(buffer.status().code() == Code::kInvalidValue);
+}
+
+TEST_CASE("a buffer that was moved from is empty, and the bytes go with the other") {
+  auto made = HostBuffer::allocate(4096);
+  REQUIRE(made.is_ok());
+  HostBuffer first = std::move(made).value();
+  first.data()[5] = std::byte{42};
+  std::byte* const data = first.data();
+  HostBuffer second = std::move(first);
+  CHECK(second.data() == data);
+  CHECK(second.data()[5] == std::byte{42});
+  HostBuffer third;
+  third = std::move(second);
+  CHECK(third.data() == data);
+  CHECK(third.size() == 4096);
+  CHECK(HostBuffer().data() == nullptr);
+  CHECK(HostBuffer().size() == 0);
+}
