@@ -1,0 +1,160 @@
+/**
+ * Takes over the blocks that a disk tier's table held when it was opened, in slices, so that the event loop runs in
+ * between. Rows come parents first.
+ */
+import type { SlabContents } from '../native/binding.js'
+import type { EntryFacts } from './block-registry.js'
+import type { GroupState } from './group-state.js'
+import { misuse } from './misuse.js'
+import type { TierBlocks } from './tier-blocks.js'
+
+const HASH_BYTES = 32
+const GROUP = 64
+
+/** What became of a row. */
+const LEFT_OUT = 0
+/** The block was known and was not in the tier. */
+const FOUND = 1
+const CREATED = 2
+
+/** Later than every last use of a record, which are Unix seconds: adopted blocks are older than any live tick. */
+const SECONDS_END = 2 ** 32
+
+/** One table on its way into a tier. */
+export class Adoption {
+  readonly #state: GroupState
+  readonly #tier: TierBlocks
+  readonly #contents: SlabContents
+  readonly #hashes: Uint32Array
+  /** Entry of each row so far plus one; 0 = left out. */
+  readonly #entries: Int32Array
+  readonly #facts: { -readonly [Fact in keyof EntryFacts]: EntryFacts[Fact] } = { depth: 0, priority: 0, expiresAtS: 0 }
+  /** Whether each row is the parent of another. */
+  readonly #isParent: Uint8Array
+  readonly #steps = new Uint8Array(GROUP)
+  readonly #lossesBefore: number
+  #next = 0
+
+  constructor(state: GroupState, contents: SlabContents, tier: TierBlocks) {
+    this.#state = state
+    this.#tier = tier
+    this.#contents = contents
+    this.#hashes = wordsOf(contents.hashes)
+    this.#entries = new Int32Array(contents.slots.length)
+    this.#isParent = new Uint8Array(contents.slots.length)
+    if (state.prefixClosed) for (const parent of contents.parents) if (parent >= 0) this.#isParent[parent] = 1
+    this.#lossesBefore = state.registry.losses
+  }
+
+  /** Whether the whole table was seen. */
+  get done(): boolean {
+    return this.#next === this.#entries.length
+  }
+
+  /** Whether a slice of this table, into this tier, comes next. */
+  continues(contents: SlabContents, from: number, tier: number): boolean {
+    return contents === this.#contents && from === this.#next && tier === this.#tier.number
+  }
+
+  /** Adopts the rows before `to`; how many became blocks. */
+  adopt(to: number): number {
+    if (to < this.#next || to > this.#entries.length) {
+      misuse(
+        `Rows up to ${to} were to be adopted; the table has ${this.#entries.length}, of which ${this.#next} are done.`,
+      )
+    }
+    let adopted = 0
+    for (let from = this.#next; from < to; from += GROUP) adopted += this.#adoptGroup(from, Math.min(from + GROUP, to))
+    for (let row = this.#next; row < to; row++) {
+      // A block with a child that is still to come is not placed in the queue, for that would take it out again.
+      if (this.#isParent[row] === 0 && this.#entries[row] !== 0) this.#tier.refresh(this.#entries[row]! - 1)
+    }
+    this.#next = to
+    return adopted
+  }
+
+  /** A few rows in passes that each touch few arrays, so that their cache misses overlap. */
+  #adoptGroup(from: number, to: number): number {
+    const steps = this.#steps
+    this.#state.registry.prefetch(this.#hashes, from, to)
+    for (let row = from; row < to; row++) steps[row - from] = this.#enter(row)
+    for (let row = from; row < to; row++) if (steps[row - from] === CREATED) this.#describe(row)
+    let adopted = 0
+    for (let row = from; row < to; row++) {
+      const step = steps[row - from]!
+      if (step === LEFT_OUT) this.#leaveOut(row)
+      else {
+        this.#takeSlot(row, step)
+        adopted++
+      }
+    }
+    return adopted
+  }
+
+  /** Finds or makes a row's entry. */
+  #enter(row: number): number {
+    const { registry, prefixClosed } = this.#state
+    const tier = this.#tier
+    if (prefixClosed && this.#contents.parents[row]! >= 0 && this.#parentEntry(row) < 0) return LEFT_OUT
+    const slot = this.#contents.slots[row]!
+    const existing = registry.find(this.#hashes, row)
+    if (existing >= 0) {
+      this.#entries[row] = existing + 1
+      return tier.slotOf(existing) < 0 && tier.pool.isFree(slot) ? FOUND : LEFT_OUT
+    }
+    if (!tier.pool.isFree(slot) || registry.count === registry.capacity) return LEFT_OUT
+    // Close to the slot's number: a sequence's slots mostly follow each other, and so will its entries.
+    this.#entries[row] = registry.create(this.#hashes, row, slot) + 1
+    return CREATED
+  }
+
+  #describe(row: number): void {
+    const { parents, depths, priorities, expiresAtS, tenantTags } = this.#contents
+    const facts = this.#facts
+    facts.depth = depths[row]!
+    facts.priority = priorities[row]!
+    facts.expiresAtS = expiresAtS[row]!
+    const parent = this.#state.prefixClosed && parents[row]! >= 0 ? this.#entries[parents[row]!]! - 1 : -1
+    const tenant = this.#state.tenants.numberOf(tenantTags[row]!)
+    this.#state.tenants.join(tenant, 1)
+    this.#state.registry.describe(this.#entries[row]! - 1, parent, tenant, facts)
+  }
+
+  #takeSlot(row: number, step: number): void {
+    const { registry, tenants } = this.#state
+    const tier = this.#tier
+    const entry = this.#entries[row]! - 1
+    tier.adopt(entry, this.#contents.slots[row]!, this.#contents.lastUsesS[row]! - SECONDS_END)
+    tenants.addUse(registry.tenants[entry]!, tier.number, 1)
+    registry.copies[entry]!++
+    const isHole = tier.rank(entry, this.#contents.slots[row]!)
+    if (step === FOUND) this.#state.refresh(entry)
+    if (isHole) this.#state.refresh(registry.parentOf(entry))
+  }
+
+  /** The block before may have waited for this one in vain. */
+  #leaveOut(row: number): void {
+    if (!this.#state.prefixClosed || this.#contents.parents[row]! < 0) return
+    const parent = this.#parentEntry(row)
+    if (parent >= 0) this.#tier.refresh(parent)
+  }
+
+  /** The entry of the block before a row's; -1 when it was left out, or is not held any more. */
+  #parentEntry(row: number): number {
+    const { registry } = this.#state
+    const parentRow = this.#contents.parents[row]!
+    const entry = this.#entries[parentRow]! - 1
+    if (entry < 0) return -1
+    // Since an earlier slice the parent may be gone, and its number another block's.
+    const sure = parentRow >= this.#next || registry.losses === this.#lossesBefore
+    return sure || (registry.find(this.#hashes, parentRow) === entry && registry.copies[entry]! > 0) ? entry : -1
+  }
+}
+
+/** The hashes as words, without a copy where the array is aligned. */
+function wordsOf(hashes: Uint8Array): Uint32Array {
+  if (hashes.length % HASH_BYTES !== 0)
+    misuse(`A table's hashes are ${hashes.length} bytes, no multiple of ${HASH_BYTES}.`)
+  const aligned = hashes.byteOffset % Uint32Array.BYTES_PER_ELEMENT === 0 ? hashes : hashes.slice()
+  return new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.length / Uint32Array.BYTES_PER_ELEMENT)
+}

@@ -1,0 +1,54 @@
+/**
+ * The demo's child process: serves the workload and tells its parent, who kills it half-way.
+ */
+import { BlockManager } from '../../block-manager.js'
+import { PatternEngine } from '../pattern-engine.js'
+import type { WorkerMessage, WorkerTask } from './messages.js'
+import { measurePaths } from './paths.js'
+import { DEMO_CAPACITY, DEMO_CONCURRENCY, DEMO_LAYOUT, DEMO_WORKLOAD } from './settings.js'
+import { workload } from './workload.js'
+
+function tell(message: WorkerMessage): void {
+  process.send?.(message)
+}
+
+async function run(task: WorkerTask): Promise<void> {
+  const started = performance.now()
+  const manager = await BlockManager.open({
+    layout: DEMO_LAYOUT,
+    model: 'kvtier-demo',
+    device: { kind: 'host', slots: DEMO_CAPACITY.deviceSlots },
+    host: { capacityBytes: DEMO_CAPACITY.hostBytes },
+    disk: { directory: task.directory, capacityBytes: DEMO_CAPACITY.diskBytes },
+  })
+  const { counters } = manager.stats()
+  tell({ type: 'open', openMs: performance.now() - started, recoveredBlocks: counters.recovered })
+  const engine = new PatternEngine(manager)
+  const requests = workload(DEMO_WORKLOAD)
+  let number = 0
+  const serveNext = async (): Promise<void> => {
+    for (const request of requests) {
+      const mine = number++
+      if (mine < task.firstRequest) continue
+      const sequence = manager.sequence(request.tokens, { tenant: request.tenant })
+      tell({ type: 'served', request: mine, tally: await engine.serve(sequence) })
+    }
+  }
+  await Promise.all(Array.from({ length: DEMO_CONCURRENCY }, serveNext))
+  const after = manager.stats().counters
+  await manager.close()
+  tell({
+    type: 'end',
+    paths: task.measurePaths ? await measurePaths(task.directory) : [],
+    checksumFailures: after.checksumFailures,
+    evicted: { device: after.evictedFromDevice, host: after.evictedFromHost, disk: after.evictedFromDisk },
+  })
+}
+
+try {
+  await run(JSON.parse(process.argv[2] ?? '{}') as WorkerTask)
+} catch (error) {
+  tell({ type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+  process.exitCode = 1
+}
+process.disconnect?.()

@@ -1,0 +1,51 @@
+/**
+ * What a manager tells while it works. Events are information: nothing depends on somebody listening, and a listener
+ * that throws does not disturb a transfer.
+ */
+import type { TierName } from './tiers/types.js'
+
+/** Events of a block manager by name, each with its one argument. */
+export interface ManagerEvents {
+  /** Blocks became visible in a tier. */
+  stored: { readonly tier: TierName; readonly blocks: number; readonly group: string }
+  /** Blocks left a tier, by eviction or expiry. */
+  evicted: { readonly tier: TierName; readonly blocks: number; readonly group: string }
+  /** Blocks were lost: a check failed or a block before them is gone. */
+  lost: { readonly tier: TierName; readonly blocks: number; readonly group: string; readonly reason: string }
+  /** A tier failed a transfer; its blocks are misses, the manager goes on. */
+  tierFailed: { readonly tier: TierName; readonly code: string; readonly message: string }
+}
+
+type Listener<T> = (event: T) => void
+
+/** A small typed emitter: `on` and `off`, nothing else. */
+export class Events {
+  readonly #listeners = new Map<keyof ManagerEvents, Set<Listener<never>>>()
+
+  /** Calls `listener` at every event of that name until `off`. */
+  on<K extends keyof ManagerEvents>(name: K, listener: Listener<ManagerEvents[K]>): void {
+    const listeners = this.#listeners.get(name) ?? new Set()
+    listeners.add(listener as Listener<never>)
+    this.#listeners.set(name, listeners)
+  }
+
+  /** Stops calling `listener`. */
+  off<K extends keyof ManagerEvents>(name: K, listener: Listener<ManagerEvents[K]>): void {
+    this.#listeners.get(name)?.delete(listener as Listener<never>)
+  }
+
+  /** Tells every listener; what one throws is rethrown where nothing of ours is on the stack. */
+  emit<K extends keyof ManagerEvents>(name: K, event: ManagerEvents[K]): void {
+    const listeners = this.#listeners.get(name)
+    if (listeners === undefined) return
+    for (const listener of [...listeners]) {
+      try {
+        ;(listener as Listener<ManagerEvents[K]>)(event)
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error
+        })
+      }
+    }
+  }
+}

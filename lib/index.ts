@@ -1,0 +1,46 @@
+/**
+ * The public names of kvtier, and nothing else.
+ */
+export { BlockManager, type CloseOptions, type SequenceOptions } from './block-manager.js'
+export { type ErrorCode, isKvError, KvError } from './errors.js'
+export type { ManagerEvents } from './events.js'
+export type { ModelIdentity } from './identity/fingerprint.js'
+export {
+  blockBytesOf,
+  bytesPerTokenOf,
+  defineLayout,
+  type LayerGroup,
+  type LayerGroupInput,
+  type LayerKind,
+  type LayoutInput,
+  layoutOf,
+  type LayoutOptions,
+  type ModelLayout,
+} from './identity/model-layout.js'
+export { SHARED, type Tenant } from './identity/salt.js'
+export type { ExtraKey, ExtraKeyAt, Tokens } from './identity/sequence-hashes.js'
+export type { DeviceAccess } from './movement/device-access.js'
+export type { DevicePin, DeviceSlots } from './movement/device-slots.js'
+export { type Fence, fence } from './movement/fence.js'
+export type {
+  HostAccess,
+  HostReading,
+  HostReservation,
+  PublishOptions,
+  ReserveOptions,
+} from './movement/host-access.js'
+export type { Match, MatchEnd } from './movement/match.js'
+export type { OffloadOptions, OnboardOptions, Sequence, SlotsByGroup } from './movement/sequence.js'
+export type { Transfer, TransferLimits, TransferResult } from './movement/transfer.js'
+export type { LayoutKindName } from './native/binding.js'
+export {
+  type BorrowedDevice,
+  GiB,
+  KiB,
+  type ManagerOptions,
+  MiB,
+  type OwnedDevice,
+  type Quota,
+} from './options.js'
+export type { Counters, ManagerStats, TierStats } from './stats.js'
+export type { TierName } from './tiers/types.js'

@@ -1,0 +1,107 @@
+/**
+ * What every movement needs: the layer groups with their tiers, the way to native code, the counters and the clock. One a
+ * manager; the block manager fills it, the modules of this folder read it.
+ */
+import type { GroupBlocks } from '../blocks/group-blocks.js'
+import { KvError } from '../errors.js'
+import type { Events } from '../events.js'
+import type { LayerGroup } from '../identity/model-layout.js'
+import type { Binding, GroupShape } from '../native/binding.js'
+import type { Completions } from '../native/completions.js'
+import type { Counters } from '../stats.js'
+import { DEVICE, DISK, HOST, type TierNumber, type TierSlots, tierName } from '../tiers/types.js'
+import type { BorrowedSlots } from './borrowed-slots.js'
+import type { DiskWriter } from './disk-writer.js'
+
+/** One layer group: its shape, its accounting, and where its slots are. */
+export interface GroupTiers {
+  readonly index: number
+  readonly group: LayerGroup
+  readonly shape: GroupShape
+  readonly blockBytes: number
+  readonly blocks: GroupBlocks
+  /** By tier number. */
+  readonly tiers: readonly [TierSlots, TierSlots, TierSlots]
+  /** Slots of borrowed device memory that a transfer uses now; null where G1 is owned or absent. */
+  readonly borrowed: BorrowedSlots | null
+}
+
+/** Shared by all movement of one manager. */
+export interface MovementContext {
+  readonly binding: Binding
+  readonly completions: Completions
+  readonly groups: readonly GroupTiers[]
+  readonly tokensPerBlock: number
+  readonly counters: Counters
+  readonly events: Events
+  readonly diskWriter: DiskWriter
+  readonly leaveLastBlock: boolean
+  readonly deadlineMs: number
+  /** Unix time in milliseconds; a parameter so that tests own it. */
+  readonly now: () => number
+  /** The next use, larger than every one before: the order of the eviction policies. */
+  readonly nextTick: () => number
+  /** What fills blocks now, by the number that is set on them, so that a second request can wait for it. */
+  readonly pending: Map<number, Promise<unknown>>
+  /** Throws ERR_KV_CLOSED once `close` was called. */
+  readonly checkOpen: () => void
+}
+
+/** Unix seconds, as records and expiry count. */
+export function nowSeconds(context: MovementContext): number {
+  return Math.floor(context.now() / 1000)
+}
+
+/** The storage of a tier that must be there. */
+export function storageOf(tiers: GroupTiers, tier: TierNumber): NonNullable<TierSlots['storage']> {
+  const { storage } = tiers.tiers[tier]
+  if (storage === null) {
+    throw new KvError('ERR_KV_INTERNAL', `Layer group ${tiers.group.name} was asked for its ${tierName(tier)} tier; it has none.`)
+  }
+  return storage
+}
+
+/**
+ * Evicts a victim whose slot is wanted.
+ *
+ * @returns false when it was pinned or is needed by blocks behind it; then it stays
+ */
+export function evictNow(context: MovementContext, tiers: GroupTiers, entry: number, tier: TierNumber): boolean {
+  if (!tiers.blocks.evict(entry, tier)) return false
+  if (tier === DEVICE) context.counters.evictedFromDevice++
+  else if (tier === HOST) context.counters.evictedFromHost++
+  else if (tier === DISK) context.counters.evictedFromDisk++
+  context.events.emit('evicted', { tier: tierName(tier), blocks: 1, group: tiers.group.name })
+  return true
+}
+
+/** Copies `count` blocks' hashes out of packed words, as the bytes that native code takes. */
+export function hashBytes(words: Uint32Array, indices: readonly number[]): Uint8Array {
+  const packed = new Uint32Array(indices.length * 8)
+  for (let i = 0; i < indices.length; i++) {
+    const at = (indices[i] ?? 0) * 8
+    packed.set(words.subarray(at, at + 8), i * 8)
+  }
+  return new Uint8Array(packed.buffer)
+}
+
+/**
+ * Marks blocks as being filled, so that a second request waits instead of filling them again.
+ *
+ * @returns to be called when none of their slots is filling any more: what arrived is published and the rest given up
+ */
+export function markPending(context: MovementContext, tiers: GroupTiers, entries: readonly number[]): () => void {
+  const id = context.nextTick()
+  let resolve: () => void = () => undefined
+  context.pending.set(
+    id,
+    new Promise<void>((ended) => {
+      resolve = ended
+    }),
+  )
+  for (const entry of entries) tiers.blocks.setPending(entry, id)
+  return () => {
+    context.pending.delete(id)
+    resolve()
+  }
+}

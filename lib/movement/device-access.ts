@@ -1,0 +1,61 @@
+/**
+ * Owned device memory for the engine to compute into.
+ */
+import { KvError } from '../errors.js'
+import { integer, invalidValue } from '../options.js'
+import { DEVICE } from '../tiers/types.js'
+import type { StorageHandle } from '../native/binding.js'
+import { type MovementContext, storageOf } from './context.js'
+import { DeviceSlots } from './device-slots.js'
+import { giveBackRoom, takeRoomNow } from './room.js'
+import { deviceIsOwned } from './sequence.js'
+
+/** `manager.device`. */
+export class DeviceAccess {
+  readonly #context: MovementContext
+
+  /** @internal */
+  constructor(context: MovementContext) {
+    this.#context = context
+  }
+
+  /**
+   * Takes device slots for new blocks, evicting device blocks where that makes room. Compute into them, hand them to
+   * `sequence.offload({ from })`, and release them when the engine no longer uses them.
+   *
+   * @param blockCount - blocks of every layer group
+   * @throws KvError ERR_KV_OUT_OF_BLOCKS when fewer can be had now (nothing is taken then); ERR_KV_UNSUPPORTED without
+   * owned device memory; ERR_KV_CLOSED; ERR_KV_INVALID_VALUE
+   */
+  reserve(blockCount: number): DeviceSlots {
+    const context = this.#context
+    context.checkOpen()
+    integer('blockCount', blockCount, 1, 0x7fffffff)
+    if (!deviceIsOwned(context)) invalidValue('device', 'owned by kvtier to reserve slots of it', 'borrowed')
+    const taken: number[][] = []
+    for (const tiers of context.groups) {
+      const slots = takeRoomNow(context, tiers, DEVICE, blockCount, 0)
+      taken.push(slots)
+      if (slots.length === blockCount) continue
+      for (const [index, each] of taken.entries()) {
+        const group = context.groups[index]
+        if (group !== undefined) giveBackRoom(group, DEVICE, each)
+      }
+      throw new KvError(
+        'ERR_KV_OUT_OF_BLOCKS',
+        `${blockCount} device slots of layer group ${tiers.group.name} were asked for; ${slots.length} are free or evictable. ` +
+          'Release pins and reservations, or open the manager with more device slots.',
+      )
+    }
+    const slots = taken.map((each) => Uint32Array.from(each))
+    const entries = slots.map((each) => new Int32Array(each.length).fill(-1))
+    return new DeviceSlots(context, slots, entries)
+  }
+
+  /** @internal The storage of a layer group, for engines of our own in demos, replays and tests. */
+  storage(group = 0): StorageHandle {
+    const tiers = this.#context.groups[group]
+    if (tiers === undefined) throw new KvError('ERR_KV_INTERNAL', `The device storage of layer group ${group} was asked for.`)
+    return storageOf(tiers, DEVICE)
+  }
+}

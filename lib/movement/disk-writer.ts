@@ -1,0 +1,182 @@
+/**
+ * Writes host blocks to disk: for write-back, for `until: 'disk'` and for flush. The disk tier is kept prefix-closed: a
+ * block is written together with the blocks before it that are not on disk yet, and becomes visible there only after
+ * them, so that whatever a restart finds can be used.
+ */
+import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
+import { RECORD_WORDS, NO_SLOT } from '../native/binding.js'
+import { DISK, HOST } from '../tiers/types.js'
+import { evictNow, type GroupTiers, type MovementContext, nowSeconds, storageOf } from './context.js'
+import { type NativeBatch, startBatch } from './native-batch.js'
+
+/** What became of a batch of blocks that was to be written. */
+export interface WriteReport {
+  /** Why blocks are not on disk, if some are not: the first code and message. */
+  readonly code: (typeof ERROR_CODES)[number]
+  readonly message: string
+}
+
+const OK: WriteReport = { code: 'OK', message: '' }
+
+/** One a manager. Writes of one layer group run one batch after the other; groups run beside each other. */
+export class DiskWriter {
+  readonly #queues: Promise<unknown>[] = []
+  readonly #context: () => MovementContext
+
+  constructor(context: () => MovementContext) {
+    this.#context = context
+  }
+
+  /** Resolves when every write that was asked for so far has settled. */
+  async idle(): Promise<void> {
+    for (let i = 0; i < this.#queues.length; i++) await this.#queues[i]
+  }
+
+  /**
+   * Brings blocks (published in the host tier) and what is missing before them to disk. Those that got there are held by
+   * {@link DISK} afterwards; the report says why others are not. Never rejects.
+   *
+   * The caller keeps the blocks pinned or leaving in the host tier meanwhile.
+   */
+  write(tiers: GroupTiers, entries: readonly number[]): Promise<WriteReport> {
+    const before = this.#queues[tiers.index] ?? Promise.resolve()
+    const mine = before.then(() => this.#writeAll(tiers, entries))
+    this.#queues[tiers.index] = mine.catch(() => undefined)
+    return mine
+  }
+
+  async #writeAll(tiers: GroupTiers, entries: readonly number[]): Promise<WriteReport> {
+    const missing = collectMissing(tiers, entries)
+    let report = OK
+    for (let at = 0; at < missing.length; at += LIMITS.maxBlocksPerTransfer) {
+      const part = missing.slice(at, at + LIMITS.maxBlocksPerTransfer)
+      const outcome = await this.#writeBatch(tiers, part)
+      if (report.code === 'OK') report = outcome
+    }
+    return report
+  }
+
+  async #writeBatch(tiers: GroupTiers, wanted: readonly number[]): Promise<WriteReport> {
+    const context = this.#context()
+    const { blocks } = tiers
+    const batch: number[] = []
+    let report = OK
+    for (const entry of wanted) {
+      // A block may have left, been written or been lost while earlier batches ran.
+      if (!blocks.holds(entry, HOST) || blocks.slotOf(entry, DISK) >= 0) continue
+      const slot = takeDiskSlot(context, tiers, entry)
+      if (slot < 0) {
+        report = { code: 'ERR_KV_OUT_OF_BLOCKS', message: 'The disk tier has no slot that can be evicted now.' }
+        break
+      }
+      blocks.pin(entry, HOST)
+      blocks.assign(entry, DISK, slot)
+      batch.push(entry)
+    }
+    if (batch.length === 0) return report
+    let native: NativeBatch
+    try {
+      native = this.#start(context, tiers, batch)
+    } catch (error) {
+      for (const entry of batch) abandonWrite(tiers, entry)
+      return { code: 'ERR_KV_IO', message: error instanceof Error ? error.message : String(error) }
+    }
+    const outcomes = await native.done
+    const failed: number[] = []
+    let written = 0
+    batch.forEach((entry, i) => {
+      const code = outcomes.codes[i] ?? CODE.ERR_KV_INTERNAL
+      const parent = blocks.parentOf(entry)
+      const usable = parent < 0 || blocks.holds(parent, DISK)
+      if (code === CODE.OK && usable && blocks.publish(entry, DISK)) {
+        blocks.unpin(entry, HOST)
+        written++
+        return
+      }
+      failed.push(entry)
+      if (code !== CODE.OK && report.code === 'OK') {
+        report = { code: ERROR_CODES[code] ?? 'ERR_KV_INTERNAL', message: outcomes.message }
+      }
+    })
+    context.counters.diskWrites += written
+    context.counters.diskWriteBytes += written * tiers.blockBytes
+    if (written > 0) context.events.emit('stored', { tier: 'disk', blocks: written, group: tiers.group.name })
+    await native.settled
+    for (const entry of failed) abandonWrite(tiers, entry)
+    if (report.code !== 'OK') {
+      context.counters.transferFailures += failed.length
+      context.events.emit('tierFailed', { tier: 'disk', code: report.code, message: report.message })
+    }
+    return report
+  }
+
+  #start(context: MovementContext, tiers: GroupTiers, batch: readonly number[]): NativeBatch {
+    const { blocks } = tiers
+    const count = batch.length
+    const moves = new Uint32Array(count * 3)
+    const hashes = new Uint32Array(count * 8)
+    const parents = new Uint32Array(count * 8)
+    const records = new Uint32Array(count * RECORD_WORDS)
+    const nowS = nowSeconds(context)
+    batch.forEach((entry, i) => {
+      moves.set([blocks.slotOf(entry, HOST), NO_SLOT, blocks.slotOf(entry, DISK)], i * 3)
+      blocks.copyHash(entry, hashes, i * 8)
+      const parent = blocks.parentOf(entry)
+      if (parent >= 0) blocks.copyHash(parent, parents, i * 8)
+      records.set(
+        [blocks.depthOf(entry), blocks.tenantOf(entry), blocks.priorityOf(entry), blocks.expiresAtOf(entry), nowS],
+        i * RECORD_WORDS,
+      )
+    })
+    return startBatch(context.completions, count, (ticket) =>
+      context.binding.startTransfer(ticket, {
+        path: 'memoryToSlab',
+        onboard: false,
+        source: storageOf(tiers, HOST),
+        via: null,
+        target: storageOf(tiers, DISK),
+        moves,
+        hashes: new Uint8Array(hashes.buffer),
+        parents: new Uint8Array(parents.buffer),
+        records,
+      }),
+    )
+  }
+}
+
+/** The blocks among `entries`, and before them, that are in host memory and not on disk; parents first. */
+function collectMissing(tiers: GroupTiers, entries: readonly number[]): number[] {
+  const { blocks } = tiers
+  const seen = new Set<number>()
+  const missing: number[] = []
+  const chain: number[] = []
+  for (const entry of entries) {
+    chain.length = 0
+    let at = entry
+    while (at >= 0 && !seen.has(at) && !blocks.holds(at, DISK) && blocks.holds(at, HOST)) {
+      chain.push(at)
+      seen.add(at)
+      at = blocks.prefixClosed ? blocks.parentOf(at) : -1
+    }
+    for (let i = chain.length - 1; i >= 0; i--) missing.push(chain[i] ?? -1)
+  }
+  return missing
+}
+
+function takeDiskSlot(context: MovementContext, tiers: GroupTiers, entry: number): number {
+  const { blocks } = tiers
+  const tenant = blocks.tenantOf(entry)
+  if (blocks.isOverQuota(tenant, DISK)) {
+    const own = blocks.victim(DISK, tenant)
+    if (own < 0 || !evictNow(context, tiers, own, DISK)) return -1
+  }
+  const slot = blocks.takeFree(DISK)
+  if (slot >= 0) return slot
+  const victim = blocks.victim(DISK)
+  return victim >= 0 && evictNow(context, tiers, victim, DISK) ? blocks.takeFree(DISK) : -1
+}
+
+function abandonWrite(tiers: GroupTiers, entry: number): void {
+  tiers.blocks.abandon(entry, DISK)
+  tiers.blocks.unpin(entry, HOST)
+}

@@ -1,0 +1,38 @@
+/**
+ * What a transfer must wait for before it may read or overwrite device memory. Every offload names what produced the
+ * bytes and every onboard what last used the destination; there is no default, because forgetting it yields wrong bytes.
+ */
+import { invalidType } from '../options.js'
+
+/** The memory is quiet: nothing that was started before still reads or writes it. */
+export interface QuietFence {
+  readonly kind: 'quiet'
+}
+
+/** Work of this process that ends when a promise resolves; when it rejects, the transfer's blocks are misses. */
+export interface PromiseFence {
+  readonly kind: 'promise'
+  readonly promise: Promise<unknown>
+}
+
+/** What a transfer waits for. */
+export type Fence = QuietFence | PromiseFence
+
+/** Makers of fences. */
+export const fence: {
+  /** The caller's word that nothing still touches the memory. */
+  readonly quiet: () => Fence
+  /** The transfer starts when `promise` has resolved. */
+  readonly promise: (promise: Promise<unknown>) => Fence
+} = {
+  quiet: () => ({ kind: 'quiet' }),
+  promise: (promise) => ({ kind: 'promise', promise }),
+}
+
+/** Throws ERR_KV_INVALID_TYPE unless `value` is a fence. */
+export function checkFence(name: string, value: unknown): Fence {
+  const kind = value !== null && typeof value === 'object' && 'kind' in value ? value.kind : undefined
+  if (kind === 'quiet') return value as QuietFence
+  if (kind === 'promise' && (value as PromiseFence).promise instanceof Promise) return value as PromiseFence
+  return invalidType(name, 'a fence (fence.quiet() when nothing still touches the memory)', value)
+}

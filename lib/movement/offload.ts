@@ -1,0 +1,339 @@
+/**
+ * Offload: a sequence's blocks from device slots to host memory, and on to disk when that is asked for. Blocks that are
+ * held already do not move; blocks that another request is bringing are waited for, not brought twice.
+ */
+import { type ErrorCode, isKvError } from '../errors.js'
+import type { SequenceHashes } from '../identity/sequence-hashes.js'
+import { NO_SLOT } from '../native/binding.js'
+import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
+import { DEVICE, DISK, HOST } from '../tiers/types.js'
+import { type GroupTiers, hashBytes, markPending, type MovementContext, storageOf } from './context.js'
+import type { DeviceSlots } from './device-slots.js'
+import type { Fence } from './fence.js'
+import { firstNeeded } from './match.js'
+import { startBatch } from './native-batch.js'
+import { giveBackRoom, takeHostRoom } from './room.js'
+import { Outcomes, type TransferControl, type TransferResult } from './transfer.js'
+
+/** What the blocks of a sequence are stored under, besides their hashes. */
+export interface BlockMeta {
+  /** The tenant's tag. */
+  readonly tenant: number
+  readonly priority: number
+  /** Unix seconds; 0 = never. */
+  readonly expiresAtS: number
+}
+
+/** One offload, checked. */
+export interface OffloadPlan {
+  readonly hashes: SequenceHashes
+  readonly firstBlock: number
+  readonly blockCount: number
+  /** By group: device slots, one a block from `firstBlock`; NO_SLOT where the engine no longer has the block. */
+  readonly from: readonly Uint32Array[]
+  readonly until: 'host' | 'disk'
+  readonly meta: BlockMeta
+  readonly after: Fence
+  /** Owned device memory: the reservation whose slots become the blocks' device copies; otherwise null. */
+  readonly reserved: DeviceSlots | null
+}
+
+/** Waits for a fence; false when the transfer ended first or the fence's promise rejected. */
+export async function waitForFence(control: TransferControl, after: Fence): Promise<ErrorCode | null> {
+  if (after.kind === 'promise') {
+    try {
+      if (!(await control.wait(after.promise))) return control.code ?? 'ERR_KV_ABORTED'
+    } catch {
+      return 'ERR_KV_ABORTED'
+    }
+  }
+  return control.code
+}
+
+/** Runs an offload; resolves with the outcome of every block. */
+export async function runOffload(
+  context: MovementContext,
+  plan: OffloadPlan,
+  control: TransferControl,
+): Promise<TransferResult> {
+  const outcomes = new Outcomes(plan.blockCount)
+  const prepared = plan.hashes.prepare()
+  control.settleAfter(prepared.catch(() => undefined))
+  await control.wait(prepared)
+  const stopped = await waitForFence(control, plan.after)
+  if (stopped !== null) {
+    for (let i = 0; i < plan.blockCount; i++) outcomes.fail(i, stopped)
+    context.counters.abandoned += plan.blockCount
+    return outcomes.result(context.tokensPerBlock, plan.firstBlock, null)
+  }
+  await Promise.all(context.groups.map((tiers) => new GroupOffload(context, tiers, plan, control, outcomes).run()))
+  return outcomes.result(context.tokensPerBlock, plan.firstBlock, null)
+}
+
+/** The offload of one layer group. */
+class GroupOffload {
+  readonly #context: MovementContext
+  readonly #tiers: GroupTiers
+  readonly #plan: OffloadPlan
+  readonly #control: TransferControl
+  readonly #outcomes: Outcomes
+  /** Pins held until the end: entry and tier, flat. */
+  readonly #pins: number[] = []
+
+  constructor(
+    context: MovementContext,
+    tiers: GroupTiers,
+    plan: OffloadPlan,
+    control: TransferControl,
+    outcomes: Outcomes,
+  ) {
+    this.#context = context
+    this.#tiers = tiers
+    this.#plan = plan
+    this.#control = control
+    this.#outcomes = outcomes
+  }
+
+  async run(): Promise<void> {
+    const { blocks } = this.#tiers
+    try {
+      await this.#intoHost()
+      if (this.#plan.until === 'disk') await this.#ontoDisk()
+      this.#report()
+      this.#touch()
+    } finally {
+      for (let i = 0; i < this.#pins.length; i += 2) blocks.unpin(this.#pins[i] ?? -1, this.#pins[i + 1] ?? 0)
+    }
+  }
+
+  #pin(entry: number, tier: number): void {
+    this.#tiers.blocks.pin(entry, tier)
+    this.#pins.push(entry, tier)
+  }
+
+  /**
+   * Positions of the plan's blocks that this group stores: a sliding group only its last window, a recurrent one its last
+   * snapshot. Where the last block of a prompt is left to compute, also what the prefix without it needs, if the engine
+   * has that still.
+   */
+  #firstPosition(): number {
+    const { firstBlock, blockCount, from } = this.#plan
+    const { leaveLastBlock, tokensPerBlock } = this.#context
+    const end = firstBlock + blockCount
+    const position = (blocks: number): number =>
+      Math.max(0, firstNeeded(this.#tiers, blocks, tokensPerBlock) - firstBlock)
+    const needed = position(end)
+    const wished = leaveLastBlock ? position(end - 1) : needed
+    return from[this.#tiers.index]?.[wished] === NO_SLOT ? needed : wished
+  }
+
+  /** Brings what is not held; loops because other requests may store the same blocks meanwhile. */
+  async #intoHost(): Promise<void> {
+    const { hashes, firstBlock, blockCount } = this.#plan
+    const { blocks } = this.#tiers
+    const held = new Uint8Array(blockCount)
+    for (;;) {
+      const wanted: number[] = []
+      const joins: Promise<unknown>[] = []
+      for (let i = this.#firstPosition(); i < blockCount; i++) {
+        if (held[i] === 1 || this.#outcomes.codes[i] !== CODE.OK) continue
+        const entry = blocks.find(hashes.words, firstBlock + i)
+        const tier = entry < 0 ? -1 : blocks.holds(entry, HOST) ? HOST : blocks.holds(entry, DISK) ? DISK : -1
+        if (tier >= 0) {
+          this.#pin(entry, tier)
+          held[i] = 1
+          this.#context.counters.offloadedAlreadyHeld++
+          continue
+        }
+        const pending = entry < 0 ? undefined : this.#context.pending.get(blocks.pendingOf(entry))
+        if (pending !== undefined && blocks.slotOf(entry, HOST) >= 0) joins.push(pending)
+        else wanted.push(i)
+      }
+      if (joins.length > 0) {
+        if (!(await this.#control.wait(Promise.all(joins)))) return this.#failAll(wanted)
+        continue
+      }
+      if (wanted.length === 0) return
+      const batch = wanted.slice(0, LIMITS.maxBlocksPerTransfer)
+      if (!(await this.#bring(batch, held))) return
+    }
+  }
+
+  #failAll(positions: readonly number[]): void {
+    const code = this.#control.code ?? 'ERR_KV_ABORTED'
+    for (const i of positions) this.#outcomes.fail(i, code)
+    this.#context.counters.abandoned += positions.length
+  }
+
+  /** Moves one batch; false when the transfer was ended. Positions that cannot be moved get their outcome here. */
+  async #bring(wanted: readonly number[], held: Uint8Array): Promise<boolean> {
+    const { meta } = this.#plan
+    const slots = await takeHostRoom(
+      this.#context,
+      this.#tiers,
+      wanted.length,
+      meta.tenant,
+      () => this.#control.code === null,
+    )
+    if (this.#control.code !== null) {
+      giveBackRoom(this.#tiers, HOST, slots)
+      this.#failAll(wanted)
+      return false
+    }
+    const started = this.#begin(wanted, slots)
+    giveBackRoom(this.#tiers, HOST, slots)
+    if (started.positions.length === 0) return true
+    await this.#copy(started.positions, started.entries, held)
+    return true
+  }
+
+  /** Gives entries to as many wanted blocks as there are slots; what remains in `slots` was not used. */
+  #begin(wanted: readonly number[], slots: number[]): { positions: number[]; entries: number[] } {
+    const { hashes, firstBlock, meta, from } = this.#plan
+    const { blocks, index } = this.#tiers
+    const positions: number[] = []
+    const entries: number[] = []
+    const noRoom = blocks.isOverQuota(meta.tenant, HOST) ? 'ERR_KV_OVER_QUOTA' : 'ERR_KV_OUT_OF_BLOCKS'
+    for (const i of wanted) {
+      const at = firstBlock + i
+      const found = blocks.find(hashes.words, at)
+      if (found >= 0 && (blocks.isHeld(found) || blocks.slotOf(found, HOST) >= 0)) continue // another request's, see the next round
+      if (from[index]?.[i] === NO_SLOT) {
+        this.#outcomes.fail(i, 'ERR_KV_SLOT_OUT_OF_RANGE', `No device slot was named for block ${at}, and no tier holds it.`)
+        continue
+      }
+      const parent = blocks.prefixClosed && at > 0 ? blocks.find(hashes.words, at - 1) : -1
+      if (blocks.prefixClosed && at > 0 && (parent < 0 || !(blocks.isHeld(parent) || blocks.slotOf(parent, HOST) >= 0))) {
+        this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', `Block ${at - 1}, before the first one offloaded, is in no tier.`)
+        continue
+      }
+      const slot = slots.pop()
+      if (slot === undefined) {
+        this.#outcomes.fail(i, noRoom, 'The host tier has no slot that can be evicted now.')
+        continue
+      }
+      const entry = blocks.begin(hashes.words, at, parent, { ...meta, depth: at })
+      blocks.assign(entry, HOST, slot)
+      positions.push(i)
+      entries.push(entry)
+    }
+    return { positions, entries }
+  }
+
+  async #copy(positions: readonly number[], entries: readonly number[], held: Uint8Array): Promise<void> {
+    const { hashes, firstBlock, from } = this.#plan
+    const { blocks, index } = this.#tiers
+    const context = this.#context
+    const moves = new Uint32Array(positions.length * 3)
+    positions.forEach((i, at) => {
+      moves.set([from[index]?.[i] ?? NO_SLOT, NO_SLOT, blocks.slotOf(entries[at] ?? -1, HOST)], at * 3)
+    })
+    let native: ReturnType<typeof startBatch>
+    try {
+      native = startBatch(context.completions, positions.length, (ticket) =>
+        context.binding.startTransfer(ticket, {
+          path: 'memoryToMemoryChecked',
+          onboard: false,
+          source: storageOf(this.#tiers, DEVICE),
+          via: null,
+          target: storageOf(this.#tiers, HOST),
+          moves,
+          hashes: hashBytes(hashes.words, positions.map((i) => firstBlock + i)),
+          parents: null,
+          records: null,
+        }),
+      )
+    } catch (error) {
+      positions.forEach((i, at) => {
+        blocks.abandon(entries[at] ?? -1, HOST)
+        this.#outcomes.fail(i, isKvError(error) ? error.code : 'ERR_KV_INTERNAL', error instanceof Error ? error.message : '')
+      })
+      context.counters.transferFailures += positions.length
+      return
+    }
+    const endPending = markPending(context, this.#tiers, entries)
+    const failed: number[] = []
+    const settled = native.settled.then(() => {
+      for (const entry of failed) blocks.abandon(entry, HOST)
+      endPending()
+    })
+    this.#control.adopt(native.ticket, settled)
+    const { codes, message } = await native.done
+    let stored = 0
+    positions.forEach((i, at) => {
+      const entry = entries[at] ?? -1
+      const code = codes[at] ?? CODE.ERR_KV_INTERNAL
+      if (code === CODE.OK && blocks.publish(entry, HOST)) {
+        this.#pin(entry, HOST)
+        held[i] = 1
+        stored++
+        return
+      }
+      failed.push(entry)
+      this.#outcomes.fail(i, code === CODE.OK ? 'ERR_KV_PARENT_LOST' : (ERROR_CODES[code] as ErrorCode), message)
+    })
+    // Slots of what failed are filling until native code has let go of them; nobody may try again before.
+    if (failed.length === 0) endPending()
+    context.counters.offloadedToHost += stored
+    context.counters.offloadedBytes += stored * this.#tiers.blockBytes
+    this.#outcomes.bytes += stored * this.#tiers.blockBytes
+    if (this.#control.code !== null) context.counters.abandoned += failed.length
+    else context.counters.transferFailures += failed.length
+    if (stored > 0) context.events.emit('stored', { tier: 'host', blocks: stored, group: this.#tiers.group.name })
+  }
+
+  /** Writes what is in host memory and not on disk. The write runs to its end even when the transfer does not wait. */
+  async #ontoDisk(): Promise<void> {
+    const { hashes, firstBlock, blockCount } = this.#plan
+    const { blocks } = this.#tiers
+    const entries: number[] = []
+    const positions: number[] = []
+    for (let i = this.#firstPosition(); i < blockCount; i++) {
+      if (this.#outcomes.codes[i] !== CODE.OK) continue
+      const entry = blocks.find(hashes.words, firstBlock + i)
+      if (entry < 0 || blocks.holds(entry, DISK)) continue
+      entries.push(entry)
+      positions.push(i)
+    }
+    if (entries.length === 0) return
+    const writing = this.#context.diskWriter.write(this.#tiers, entries)
+    this.#control.settleAfter(writing)
+    if (!(await this.#control.wait(writing))) return
+    const report = await writing
+    if (report.message !== '' && this.#outcomes.message === '') this.#outcomes.message = report.message
+    this.#context.counters.offloadedToDisk += entries.filter((entry) => blocks.holds(entry, DISK)).length
+  }
+
+  /** Names the tier that every block reached: disk only where the block, and so all before it, is there. */
+  #report(): void {
+    const { hashes, firstBlock, blockCount } = this.#plan
+    const { blocks } = this.#tiers
+    for (let i = 0; i < blockCount; i++) {
+      if (i < this.#firstPosition()) {
+        this.#outcomes.succeed(i, DISK, Math.min)
+        continue
+      }
+      if (this.#outcomes.codes[i] !== CODE.OK) continue
+      const entry = blocks.find(hashes.words, firstBlock + i)
+      if (entry < 0 || !blocks.isHeld(entry)) this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
+      else {
+        this.#outcomes.succeed(i, blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
+        this.#plan.reserved?.adopt(this.#tiers.index, i, entry)
+      }
+    }
+  }
+
+  #touch(): void {
+    const { hashes, firstBlock, blockCount } = this.#plan
+    const { blocks } = this.#tiers
+    const end = firstBlock + blockCount
+    const entries = new Int32Array(end)
+    let count = 0
+    while (count < end) {
+      const entry = blocks.find(hashes.words, count)
+      if (entry < 0 || !blocks.isHeld(entry)) break
+      entries[count++] = entry
+    }
+    blocks.touch(entries, count, this.#context.nextTick())
+  }
+}

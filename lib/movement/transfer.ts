@@ -1,0 +1,186 @@
+/**
+ * A transfer as the caller sees it, and the control behind it: deadline, AbortSignal, and the native batches that belong
+ * to it. A transfer never rejects for what the world does: what failed, came too late or was aborted is a miss.
+ */
+import { type ErrorCode, KvError } from '../errors.js'
+import type { Completions } from '../native/completions.js'
+import { CODE, ERROR_CODES } from '../native/generated.js'
+import { type TierName, tierName } from '../tiers/types.js'
+import type { DevicePin } from './device-slots.js'
+
+/** Outcome of every block of a transfer, in the order of the prompt. */
+export interface TransferResult {
+  /** Blocks the transfer was asked to move. */
+  readonly blockCount: number
+  /** Tokens from the start of the prompt that may be used without computing them (onboard), or that are held (offload). */
+  readonly tokens: number
+  /** Blocks that reached the tier that was asked for, or a tier below it. */
+  readonly arrived: number
+  /** Payload bytes that moved. */
+  readonly bytes: number
+  /**
+   * Where block `i` came from (onboard) or the furthest tier that holds it now (offload); `none` for a miss.
+   */
+  tier(i: number): TierName
+  /** `OK`, or why block `i` is a miss. */
+  code(i: number): ErrorCode | 'OK'
+  /** First failure's message; empty when every block arrived. */
+  readonly message: string
+  /** Owned device memory: the slots of the blocks that arrived, pinned until it is released. Otherwise null. */
+  readonly pin: DevicePin | null
+}
+
+/** A batch of blocks on its way. */
+export interface Transfer {
+  /** Resolves when the engine may use what arrived; onboarded bytes are verified by then. */
+  readonly ready: Promise<void>
+  /** Resolves, always, with the outcome of every block. */
+  readonly done: Promise<TransferResult>
+  /** Resolves when nothing touches the memory any more: only then may `into` and `from` slots be used otherwise. */
+  readonly settled: Promise<void>
+  /** Turns what has not arrived into misses. */
+  cancel(): void
+}
+
+/** How long a transfer may take, and who may end it. */
+export interface TransferLimits {
+  /** Turns what has not arrived into misses when it fires. */
+  readonly signal?: AbortSignal | undefined
+  /** Milliseconds after which what has not arrived is a miss; 0 = never (default: the manager's). */
+  readonly deadlineMs?: number | undefined
+}
+
+/** Per-block outcomes under construction. */
+export class Outcomes {
+  readonly codes: Uint8Array
+  readonly tiers: Int8Array
+  bytes = 0
+  message = ''
+
+  constructor(blockCount: number) {
+    this.codes = new Uint8Array(blockCount)
+    this.tiers = new Int8Array(blockCount).fill(-1)
+  }
+
+  /** Block `i` is a miss; the first code and message of a block stay. */
+  fail(i: number, code: ErrorCode, message = ''): void {
+    if (this.codes[i] === CODE.OK) this.codes[i] = CODE[code]
+    this.tiers[i] = -1
+    if (this.message === '') this.message = message === '' ? `${code} at block ${i}` : message
+  }
+
+  /** Block `i`, if no layer group failed it, is in `tier`; of several groups' tiers `combine` keeps one. */
+  succeed(i: number, tier: number, combine: (a: number, b: number) => number): void {
+    if (this.codes[i] !== CODE.OK) return
+    const before = this.tiers[i] ?? -1
+    this.tiers[i] = before < 0 ? tier : combine(before, tier)
+  }
+
+  result(tokensPerBlock: number, firstBlock: number, pin: DevicePin | null): TransferResult {
+    const { codes, tiers } = this
+    let run = 0
+    while (run < codes.length && codes[run] === CODE.OK && (tiers[run] ?? -1) >= 0) run++
+    let arrived = 0
+    for (let i = 0; i < codes.length; i++) if (codes[i] === CODE.OK && (tiers[i] ?? -1) >= 0) arrived++
+    const at = (i: number): number => {
+      if (!Number.isInteger(i) || i < 0 || i >= codes.length) {
+        throw new KvError('ERR_KV_INVALID_VALUE', `Block ${i} was asked for, but the transfer has ${codes.length} blocks.`)
+      }
+      return i
+    }
+    return {
+      blockCount: codes.length,
+      tokens: (firstBlock + run) * tokensPerBlock,
+      arrived,
+      bytes: this.bytes,
+      message: this.message,
+      pin,
+      tier: (i) => tierName(tiers[at(i)] ?? -1),
+      code: (i) => ERROR_CODES[codes[at(i)] ?? 0] ?? 'OK',
+    }
+  }
+}
+
+/** What ends a transfer early, and what must end before it is settled. */
+export class TransferControl {
+  readonly #completions: Completions
+  readonly #tickets = new Set<number>()
+  readonly #settling: Promise<unknown>[] = []
+  readonly #cancelled: Promise<void>
+  #resolveCancelled: () => void = () => undefined
+  #code: ErrorCode | null = null
+  #timer: NodeJS.Timeout | null = null
+  #detach: () => void = () => undefined
+
+  constructor(completions: Completions, limits: TransferLimits, deadlineMs: number) {
+    this.#completions = completions
+    this.#cancelled = new Promise((resolve) => {
+      this.#resolveCancelled = resolve
+    })
+    const { signal } = limits
+    if (signal?.aborted === true) this.cancel('ERR_KV_ABORTED')
+    else if (signal !== undefined) {
+      const abort = (): void => this.cancel('ERR_KV_ABORTED')
+      signal.addEventListener('abort', abort, { once: true })
+      this.#detach = () => signal.removeEventListener('abort', abort)
+    }
+    if (deadlineMs > 0) this.#timer = setTimeout(() => this.cancel('ERR_KV_DEADLINE'), deadlineMs)
+  }
+
+  /** Why the transfer was ended, or null while it was not. */
+  get code(): ErrorCode | null {
+    return this.#code
+  }
+
+  /** Ends the transfer: what has not arrived is a miss with `code`. The first code stays. */
+  cancel(code: ErrorCode): void {
+    if (this.#code !== null) return
+    this.#code = code
+    for (const ticket of this.#tickets) this.#completions.cancel(ticket, code)
+    this.#resolveCancelled()
+  }
+
+  /** Waits for `promise` or the end of the transfer, whichever is first; true when it was the promise. */
+  async wait(promise: Promise<unknown>): Promise<boolean> {
+    if (this.#code !== null) return false
+    await Promise.race([promise, this.#cancelled])
+    return this.#code === null
+  }
+
+  /** A native batch belongs to the transfer: it is cancelled with it, and must settle before it does. */
+  adopt(ticket: number, settled: Promise<unknown>): void {
+    this.#tickets.add(ticket)
+    this.#settling.push(settled.finally(() => this.#tickets.delete(ticket)))
+    if (this.#code !== null) this.#completions.cancel(ticket, this.#code)
+  }
+
+  /** Something else that must end before the transfer is settled. */
+  settleAfter(promise: Promise<unknown>): void {
+    this.#settling.push(promise)
+  }
+
+  /** No deadline and no signal from here on; resolves when everything has ended. */
+  async settle(): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#detach()
+    for (let i = 0; i < this.#settling.length; i++) await this.#settling[i]
+  }
+}
+
+/** Starts `run` and shows it as a {@link Transfer}. */
+export function startTransfer(
+  control: TransferControl,
+  run: (control: TransferControl) => Promise<TransferResult>,
+  onSettled: () => void,
+): Transfer {
+  const done = run(control)
+  const settled = done.then(
+    () => control.settle().finally(onSettled),
+    () => control.settle().finally(onSettled),
+  )
+  const ready = done.then(() => undefined)
+  // A broken promise of ours shows in `done`; the other two must not be unhandled beside it.
+  ready.catch(() => undefined)
+  settled.catch(() => undefined)
+  return { ready, done, settled, cancel: () => control.cancel('ERR_KV_ABORTED') }
+}

@@ -1,0 +1,325 @@
+/**
+ * The seam: everything the native addon offers, typed. `native/binding/addon.cc` mounts the same names in the same
+ * order. Nothing here decides anything.
+ *
+ * Rules of the seam:
+ * - Calls that may take longer than a few microseconds are *started* with a ticket and report through the completion
+ *   words (see {@link BindingSettings}); every started call reports exactly once (a transfer: `done`, then `settled`).
+ *   A call that throws synchronously reports never.
+ * - Typed arrays passed to a started call are read before it returns, unless it says otherwise.
+ * - Hashes are 32 bytes each, packed in a `Uint8Array`. Handles are opaque and type-tagged: a wrong one throws
+ *   ERR_KV_INVALID_TYPE, a closed one ERR_KV_CLOSED. A storage handle that is collected without {@link Binding.startClose}
+ *   closes its storage once its transfers have ended.
+ * - Arguments of a wrong shape throw: ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_DETACHED_ARRAY,
+ *   ERR_KV_SLOT_OUT_OF_RANGE, ERR_KV_SLOT_REPEATED. Whatever is passed, the process does not crash.
+ */
+import { loadAddon } from './load-addon.js'
+
+declare const tag: unique symbol
+/** Slots of one tier for one layer group: memory, borrowed memory or a slab. */
+export interface StorageHandle {
+  readonly [tag]: 'storage'
+}
+/** An open (locked) disk-tier directory of one fingerprint. */
+export interface StoreHandle {
+  readonly [tag]: 'store'
+}
+
+/** The shape of one layer group's KV in bytes (native/layout/group_shape.h). */
+export interface GroupShape {
+  readonly parts: number
+  readonly layers: number
+  readonly outer: number
+  readonly tokensPerBlock: number
+  readonly bytesPerToken: number
+}
+
+/** How device memory lies: one region, or one region a part and layer with K and V outside or inside the slot. */
+export type LayoutKindName = 'contiguous' | 'layersKvOuter' | 'layersKvInner'
+
+/** What an environment hands to the addon once. */
+export interface BindingSettings {
+  /** Makes the error that the addon throws: `KvError`. */
+  readonly makeError: (code: string, message: string) => Error
+  /**
+   * Memory the addon writes completions into before it calls `settle`. One record after the other:
+   * `[ticket, phase, code, count, ...ceil(count / 2) words of outcomes]`. `phase`: bit 0 = done (outcomes follow), bit 1 =
+   * settled. `code` is the index of the call's own status in the generated code list. An outcome is 16 bits, low half
+   * first: `code | stage << 8`, stage 0 = nothing holds the block, 1 = the via slot holds it, 2 = the target holds it.
+   *
+   * At least 64 words. A transfer may have `(length - 4) * 2` blocks, and never more than LIMITS.maxBlocksPerTransfer.
+   * Its buffer must stay attached and keep its size.
+   */
+  readonly completions: Uint32Array
+  /**
+   * Called on the JavaScript thread with the number of words that hold records. While it runs, results and messages of
+   * the tickets in them can be taken; afterwards they are gone. Must not throw: what it throws is an uncaught exception.
+   */
+  readonly settle: (wordCount: number) => void
+}
+
+/** What an opened slab's table held, one entry a block, parents before children. Arrays belong to the caller. */
+export interface SlabContents {
+  readonly hashes: Uint8Array
+  readonly slots: Uint32Array
+  /** Index of the parent in these arrays; -1 for a sequence's first block. */
+  readonly parents: Int32Array
+  readonly depths: Uint32Array
+  readonly tenantTags: Uint32Array
+  readonly priorities: Uint32Array
+  readonly expiresAtS: Uint32Array
+  readonly lastUsesS: Uint32Array
+  readonly recordsRejected: number
+  readonly recordsSuperseded: number
+  readonly recordsOrphaned: number
+}
+
+/** Result of `startOpenSlab`. */
+export interface OpenedSlab {
+  readonly storage: StorageHandle
+  readonly contents: SlabContents
+  readonly shape: GroupShape
+  readonly slotCount: number
+  /** Whether O_DIRECT is in use. */
+  readonly direct: boolean
+}
+
+/** Result of `startOpenStore`. */
+export interface OpenedStore {
+  readonly store: StoreHandle
+  /** The store's own directory, below the root. */
+  readonly path: string
+  /** 32 random bytes kept beside the stores: the default key of tenant salts. */
+  readonly secret: Uint8Array
+}
+
+/** Engine settings of one environment; threads are shared by all environments of the process. */
+export interface EngineOptions {
+  /**
+   * I/O and copy threads, at most 64; 0 = chosen from the processor count (between 2 and 8). The wish of the environment
+   * that starts the engine counts.
+   */
+  readonly threads: number
+  /** Bytes of reads, and of copies towards the GPU, that may be in flight; a single larger operation runs alone. */
+  readonly readBytesInFlight: number
+  /** Bytes of writes, and of copies away from the GPU, that may be in flight; a single larger operation runs alone. */
+  readonly writeBytesInFlight: number
+  /** Blocks that may be in flight before a transfer is refused with ERR_KV_QUEUE_FULL. */
+  readonly queueBlocks: number
+}
+
+/** Where a transfer's bytes go. The names say from which kind of storage to which. */
+export type TransferPath =
+  | 'memoryToMemory' /** gather, scatter or copy; no checksum is made or checked */
+  | 'memoryToMemoryChecked' /** the same, and the target keeps the checksum made in the same pass */
+  | 'memoryToSlab' /** payload and record; the checksum is the one the source keeps */
+  | 'slabToMemory' /** read and verified in the target */
+  | 'slabToMemoryVia' /** read into the via slot (or a staging buffer), verified, copied to the target */
+  | 'slabCheck' /** read into a staging buffer and verified; nothing is kept (target is ignored) */
+
+/** `via` slot that means: use one of the engine's own staging buffers. Also "no slot" wherever a slot is optional. */
+export const NO_SLOT = 0xffffffff
+
+/** Words of one block in {@link TransferRequest.records}. */
+export const RECORD_WORDS = 5
+
+/**
+ * A batch of blocks between two storages of the same shape, at most LIMITS.maxBlocksPerTransfer. No slot may be written
+ * twice, or read and written, in one batch.
+ */
+export interface TransferRequest {
+  readonly path: TransferPath
+  /** Onboarding (towards the GPU) goes first in the queues. */
+  readonly onboard: boolean
+  readonly source: StorageHandle
+  /** slabToMemoryVia only: contiguous memory; its slots keep the blocks and their checksums. */
+  readonly via: StorageHandle | null
+  readonly target: StorageHandle
+  /** Three words a block: source slot, via slot (or NO_SLOT), target slot. */
+  readonly moves: Uint32Array
+  /** 32 bytes a block. */
+  readonly hashes: Uint8Array
+  /** memoryToSlab: parents' hashes, 32 bytes a block, zero for a first block. */
+  readonly parents: Uint8Array | null
+  /** memoryToSlab: RECORD_WORDS a block: depth, tenant tag, priority, expires at (s), last use (s). */
+  readonly records: Uint32Array | null
+}
+
+/** What a machine offers and lacks; printed by `kvtier doctor`. Every `*Reason` is empty when the thing is there. */
+export interface ProbeResult {
+  readonly cpu: { readonly name: string; readonly count: number; readonly checksum: string; readonly copy: string }
+  /** `memlockBytes` is Infinity where there is no limit. */
+  readonly memory: { readonly totalBytes: number; readonly availableBytes: number; readonly memlockBytes: number }
+  readonly hugePages: { readonly mode: string; readonly ok: boolean; readonly reason: string }
+  readonly numa: { readonly nodes: number; readonly reason: string }
+  readonly cuda: {
+    readonly available: boolean
+    readonly reason: string
+    readonly driverVersion: string
+    readonly devices: readonly string[]
+  }
+  readonly cufile: { readonly available: boolean; readonly reason: string }
+  readonly ioUring: { readonly available: boolean; readonly reason: string }
+  readonly sha256: { readonly available: boolean; readonly reason: string }
+  /** null when no directory was asked about. */
+  readonly directory: {
+    readonly path: string
+    readonly exists: boolean
+    readonly writable: boolean
+    readonly fileSystem: string
+    readonly freeBytes: number
+    readonly direct: boolean
+    readonly reason: string
+  } | null
+}
+
+/** The addon's surface. Names and order are those of `native/binding/addon.cc`. */
+export interface Binding {
+  /** JSON text from which `lib/native/generated.ts` is printed. */
+  describe(): string
+  /** Once an environment, before anything else but `describe`, `canHashTokens` and `hashTokens`. */
+  initialize(settings: BindingSettings): void
+  /**
+   * Takes this environment's share of the engine; the first one in the process starts its threads. Called again, it raises
+   * this environment's limits to the larger of both wishes.
+   */
+  openEngine(options: EngineOptions): void
+
+  /** Result: StorageHandle. Allocates and touches the memory on an engine thread. */
+  startOpenMemory(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number): void
+  /**
+   * Borrows the caller's memory as slots. The arrays are kept referenced until the storage is closed; they must not be of
+   * resizable buffers. Detaching one meanwhile is the caller's fault: the next transfer throws ERR_KV_DETACHED_ARRAY, but
+   * one that runs then goes on with the memory.
+   */
+  borrowMemory(
+    kind: LayoutKindName,
+    shape: GroupShape,
+    slotCount: number,
+    regions: readonly Uint8Array[],
+  ): StorageHandle
+  /** Result: OpenedStore. */
+  startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
+  /** Result: OpenedSlab; opens, preallocates and recovers. */
+  startOpenSlab(
+    ticket: number,
+    store: StoreHandle,
+    group: number,
+    shape: GroupShape,
+    slotCount: number,
+    direct: boolean,
+    keepOrphans: boolean,
+  ): void
+  /** Result: OpenedSlab, for looking only. `directory` holds the tables. */
+  startInspectSlab(ticket: number, directory: string, group: number): void
+  /**
+   * Refuses new transfers at once, detaches the storage's windows, and cancels what is queued with ERR_KV_CLOSED; reports
+   * when nothing touches the storage any more and its files are closed. A store is closed after its slabs (their closing
+   * may still be under way): reports when the lock on its directory is released. Throws ERR_KV_INVALID_VALUE while a slab
+   * of it is open.
+   */
+  startClose(ticket: number, handle: StorageHandle | StoreHandle): void
+  /** During `settle`: the value of a call that reported done with code 0; once. undefined when it has none. */
+  takeResult(ticket: number): unknown
+  /**
+   * During `settle`: the message of a call that failed, or of a transfer's first block that failed; once. Empty when there
+   * is none.
+   */
+  takeMessage(ticket: number): string
+
+  /** Reports done (with outcomes) and settled. */
+  startTransfer(ticket: number, request: TransferRequest): void
+  /**
+   * Ends a transfer (or seal, or pattern) early: blocks that have not arrived become misses with `code` (an index into the
+   * code list, not 0) and done is reported at once; settled follows when nothing touches the memory any more. No effect on
+   * a ticket that is done or is no transfer.
+   */
+  cancel(ticket: number, code: number): void
+  /** Makes the checksum of host slots that the caller filled. Reports outcomes like a transfer. */
+  startSeal(ticket: number, storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): void
+  /** Makes slab records unreadable. */
+  startErase(ticket: number, storage: StorageHandle, slots: Uint32Array): void
+  /** Makes everything written to the slab so far survive a power loss. */
+  startSync(ticket: number, storage: StorageHandle): void
+  /**
+   * A slot's bytes in contiguous memory storage, without a copy; one window a slot at a time. It keeps the storage open
+   * until it is closed or collected. Throws ERR_KV_UNSUPPORTED where the host does not allow such buffers.
+   */
+  openWindow(storage: StorageHandle, slot: number): ArrayBuffer
+  /** Detaches the window. Throws ERR_KV_RELEASED when it was closed before. */
+  closeWindow(window: ArrayBuffer): void
+
+  /** Whether the process carries OpenSSL's SHA-256. Where not, `hashTokens` throws ERR_KV_UNSUPPORTED. */
+  canHashTokens(): boolean
+  /** Writes `hashes.length / 32` sequence hashes. `parent` is 32 bytes; `extra` is bound into each block. */
+  hashTokens(
+    parent: Uint8Array,
+    tokens: Uint32Array,
+    tokensPerBlock: number,
+    extra: Uint8Array,
+    hashes: Uint8Array,
+  ): void
+  /** The same on an engine thread. Result: Uint8Array of hashes. */
+  startHashTokens(
+    ticket: number,
+    parent: Uint8Array,
+    tokens: Uint32Array,
+    tokensPerBlock: number,
+    extra: Uint8Array,
+  ): void
+
+  /** Fills slots with bytes derived from (hash, layer, K or V, offset). Reports outcomes like a transfer. */
+  startFillPattern(ticket: number, storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): void
+  /** Outcome 0 where the slot holds exactly that pattern, ERR_KV_CHECKSUM where not. */
+  startCheckPattern(ticket: number, storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): void
+  /**
+   * Result: GB/s (1e9 bytes) of plain memcpy in cold, scattered fragments of this size (64 bytes to 128 MiB), one thread;
+   * the median of rounds that copy `totalBytes` (at most 16 GiB) in all.
+   */
+  startMeasureCopy(ticket: number, totalBytes: number, fragmentBytes: number): void
+  /** Result: ProbeResult. `directory` may be empty. */
+  startProbe(ticket: number, directory: string): void
+  /** Test builds only (absent otherwise): faults and holds in the I/O seam. */
+  readonly testing?: TestingBinding
+}
+
+/** Faults of the test build, all seeded. Chances are 0 to 1 a call; a call has one fault at most. */
+export interface FaultProfile {
+  readonly seed: number
+  readonly readError?: number
+  readonly writeError?: number
+  /** Writes fail with ENOSPC. */
+  readonly writeNoSpace?: number
+  readonly shortRead?: number
+  readonly shortWrite?: number
+  /** Flips one bit of what was read. */
+  readonly readFlip?: number
+  /** Writes a flipped bit and reports success. */
+  readonly writeFlip?: number
+  /** Reports success and writes nothing. */
+  readonly lostWrite?: number
+  /** Writes to a wrong place (4 KiB further) and reports success. */
+  readonly misdirectedWrite?: number
+  /** Fails exactly the n-th call (1-based) of any kind with EIO; 0 = none. */
+  readonly failCall?: number
+}
+
+/** Faults and holds of the whole process. An environment that ends releases what is held. */
+export interface TestingBinding {
+  /** null takes the faults away. */
+  setFaults(profile: FaultProfile | null): void
+  /** I/O calls since the last setFaults. */
+  ioCalls(): number
+  /** Faults injected since the last setFaults. */
+  faultsInjected(): number
+  /** Blocks every I/O call from now on, until `releaseIo`. */
+  holdIo(): void
+  /** Calls that wait now. */
+  heldIo(): number
+  releaseIo(): void
+  /** False in the build whose verification is compiled out. */
+  readonly verifies: boolean
+}
+
+/** The addon of this package, loaded when this module is. */
+export const binding: Binding = loadAddon()

@@ -1,0 +1,275 @@
+/**
+ * The options of `BlockManager.open`, and their validation in one voice: "option, what was asked, what is allowed".
+ */
+import { KvError } from './errors.js'
+import type { ModelIdentity } from './identity/fingerprint.js'
+import type { ModelLayout } from './identity/model-layout.js'
+import type { LayoutKindName } from './native/binding.js'
+
+/** One kibibyte, mebibyte and gibibyte, for capacities. */
+export const KiB: number = 1024
+export const MiB: number = 1024 * KiB
+export const GiB: number = 1024 * MiB
+
+/** Device memory whose slots kvtier accounts: G1 is a tier that hits like any other. */
+export interface OwnedDevice {
+  /** `host`: plain memory laid out as a GPU's would be, for machines without one. */
+  readonly kind: 'host'
+  /** Blocks of every layer group that fit. */
+  readonly slots: number
+  /** How the memory lies (default `layersKvInner`). */
+  readonly layout?: LayoutKindName
+}
+
+/** Device memory that the engine accounts and names in every call. */
+export interface BorrowedDevice {
+  readonly kind: 'host'
+  /** Slots of every layer group that the regions hold. */
+  readonly slots: number
+  readonly layout?: LayoutKindName
+  /**
+   * The engine's memory, by layer group name: one array for `contiguous`, otherwise one a part and layer. It stays in
+   * place until the manager is closed.
+   */
+  readonly regions: Readonly<Record<string, readonly Uint8Array[]>>
+}
+
+/** Tenant limits in bytes; a limit that is left out is the tier's capacity. */
+export interface Quota {
+  readonly hostBytes?: number
+  readonly diskBytes?: number
+}
+
+/** What `BlockManager.open` takes. */
+export interface ManagerOptions {
+  /** The KV's shape, from `layoutOf` or `defineLayout`. */
+  readonly layout: ModelLayout
+  /**
+   * What makes this model's KV different from every other's: a name, or a name with revision, rope parameters and so on.
+   * Blocks stored under another identity are never found.
+   */
+  readonly model: string | ModelIdentity
+  /** G1; leave out for engines that give no device pointers. */
+  readonly device?: OwnedDevice | BorrowedDevice
+  /** G2. Slots are allocated and touched before `open` resolves. */
+  readonly host: { readonly capacityBytes: number }
+  /** G3; leave out for none. The directory is made 0700 when missing. `capacityBytes` is preallocated. */
+  readonly disk?: {
+    readonly directory: string
+    readonly capacityBytes: number
+    /** O_DIRECT where the file system allows it (default true). */
+    readonly direct?: boolean
+  }
+  /** Which block leaves first: a name from the eviction policy catalog (default `lru`). */
+  readonly evictionPolicy?: string
+  /** Byte quotas by tenant name. */
+  readonly quotas?: Readonly<Record<string, Quota>>
+  /** Key of the tenants' salts; default: random, kept with the disk tier. Give one to share a store between roots. */
+  readonly secret?: string | Uint8Array
+  /** Leave the last block of a fully held prompt to compute, so that the engine has a token to evaluate (default true). */
+  readonly leaveLastBlock?: boolean
+  /** Deadline of every onboard and offload that names none, in milliseconds (default 30,000; 0 = none). */
+  readonly deadlineMs?: number
+  /** Write host blocks that are not on disk before `close` resolves (default true). */
+  readonly flushOnClose?: boolean
+  /** Engine threads and limits; the defaults suit most machines. */
+  readonly engine?: {
+    /** 0 = between 2 and 8, by processor count. */
+    readonly threads?: number
+    readonly readBytesInFlight?: number
+    readonly writeBytesInFlight?: number
+    readonly queueBlocks?: number
+  }
+}
+
+/** The options with every default filled in. */
+export interface ResolvedOptions {
+  readonly layout: ModelLayout
+  readonly model: ModelIdentity
+  readonly device: OwnedDevice | BorrowedDevice | null
+  readonly hostBytes: number
+  readonly disk: { readonly directory: string; readonly capacityBytes: number; readonly direct: boolean } | null
+  readonly evictionPolicy: string
+  readonly quotas: Readonly<Record<string, Quota>>
+  readonly secret: Uint8Array | null
+  readonly leaveLastBlock: boolean
+  readonly deadlineMs: number
+  readonly flushOnClose: boolean
+  readonly engine: {
+    readonly threads: number
+    readonly readBytesInFlight: number
+    readonly writeBytesInFlight: number
+    readonly queueBlocks: number
+  }
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
+  if (value === null || typeof value !== 'object') return String(value)
+  return Array.isArray(value) ? 'an array' : `a ${value.constructor?.name ?? 'object'}`
+}
+
+/** Throws ERR_KV_INVALID_TYPE: `name` was asked to be `expected` and is `value`. */
+export function invalidType(name: string, expected: string, value: unknown): never {
+  throw new KvError('ERR_KV_INVALID_TYPE', `${name} must be ${expected}, but is ${describe(value)} (${typeof value}).`)
+}
+
+/** Throws ERR_KV_INVALID_VALUE: `name` was asked to be `expected` and is `value`. */
+export function invalidValue(name: string, expected: string, value: unknown): never {
+  throw new KvError('ERR_KV_INVALID_VALUE', `${name} must be ${expected}, but is ${describe(value)}.`)
+}
+
+/** A safe integer between `least` and `most`, or an error that names it. */
+export function integer(name: string, value: unknown, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value !== 'number') invalidType(name, 'a number', value)
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    invalidValue(name, `an integer between ${least} and ${most}`, value)
+  }
+  return value
+}
+
+function flag(name: string, value: unknown, byDefault: boolean): boolean {
+  if (value === undefined) return byDefault
+  if (typeof value !== 'boolean') invalidType(name, 'true or false', value)
+  return value
+}
+
+/** A plain object, or an error that names it. */
+export function object(name: string, value: unknown): Record<string, unknown> {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) invalidType(name, 'an object', value)
+  return value as Record<string, unknown>
+}
+
+function onlyKnown(name: string, value: Record<string, unknown>, known: readonly string[]): void {
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) invalidValue(`${name}.${key}`, `one of ${known.join(', ')}`, key)
+  }
+}
+
+const LAYOUTS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
+
+function resolveDevice(value: unknown): OwnedDevice | BorrowedDevice | null {
+  if (value === undefined) return null
+  const device = object('device', value)
+  onlyKnown('device', device, ['kind', 'slots', 'layout', 'regions'])
+  if (device.kind === 'cuda') {
+    throw new KvError(
+      'ERR_KV_UNSUPPORTED',
+      "device.kind 'cuda' was asked for, but this build moves device blocks of kind 'host' only; use kind 'host'.",
+    )
+  }
+  if (device.kind !== 'host') invalidValue('device.kind', "'host'", device.kind)
+  const slots = integer('device.slots', device.slots, 1, 0x7fffffff)
+  const layout = device.layout ?? 'layersKvInner'
+  if (!LAYOUTS.includes(layout as LayoutKindName)) invalidValue('device.layout', `one of ${LAYOUTS.join(', ')}`, layout)
+  const base = { kind: 'host', slots, layout: layout as LayoutKindName } as const
+  if (device.regions === undefined) return base
+  const regions = object('device.regions', device.regions)
+  for (const [name, arrays] of Object.entries(regions)) {
+    if (!Array.isArray(arrays)) invalidType(`device.regions.${name}`, 'an array of Uint8Array', arrays)
+    for (const array of arrays as unknown[]) {
+      if (!(array instanceof Uint8Array)) invalidType(`device.regions.${name}`, 'an array of Uint8Array', array)
+    }
+  }
+  return { ...base, regions: regions as Record<string, Uint8Array[]> }
+}
+
+function resolveDisk(value: unknown): ResolvedOptions['disk'] {
+  if (value === undefined) return null
+  const disk = object('disk', value)
+  onlyKnown('disk', disk, ['directory', 'capacityBytes', 'direct'])
+  if (typeof disk.directory !== 'string') invalidType('disk.directory', 'a path', disk.directory)
+  if (disk.directory === '' || disk.directory.includes('\0')) {
+    invalidValue('disk.directory', 'a path that is not empty and has no NUL', disk.directory)
+  }
+  return {
+    directory: disk.directory,
+    capacityBytes: integer('disk.capacityBytes', disk.capacityBytes, 1),
+    direct: flag('disk.direct', disk.direct, true),
+  }
+}
+
+function resolveQuotas(value: unknown): Record<string, Quota> {
+  if (value === undefined) return {}
+  const quotas = object('quotas', value)
+  const resolved: Record<string, Quota> = Object.create(null) as Record<string, Quota>
+  for (const [tenant, quota] of Object.entries(quotas)) {
+    const name = `quotas.${tenant}`
+    const fields = object(name, quota)
+    onlyKnown(name, fields, ['hostBytes', 'diskBytes'])
+    resolved[tenant] = {
+      ...(fields.hostBytes === undefined ? {} : { hostBytes: integer(`${name}.hostBytes`, fields.hostBytes, 0) }),
+      ...(fields.diskBytes === undefined ? {} : { diskBytes: integer(`${name}.diskBytes`, fields.diskBytes, 0) }),
+    }
+  }
+  return resolved
+}
+
+function resolveModel(value: unknown): ModelIdentity {
+  if (typeof value === 'string') {
+    if (value === '') invalidValue('model', 'a name that is not empty', value)
+    return { name: value }
+  }
+  const model = object('model', value)
+  if (typeof model.name !== 'string' || model.name === '') invalidType('model.name', 'a name', model.name)
+  return model as unknown as ModelIdentity
+}
+
+function resolveSecret(value: unknown): Uint8Array | null {
+  if (value === undefined) return null
+  const bytes = typeof value === 'string' ? new TextEncoder().encode(value) : value
+  if (!(bytes instanceof Uint8Array)) invalidType('secret', 'a string or a Uint8Array', value)
+  if (bytes.length < 16) invalidValue('secret', 'at least 16 bytes', `${bytes.length} bytes`)
+  return bytes.slice()
+}
+
+const KNOWN: readonly string[] = [
+  'layout',
+  'model',
+  'device',
+  'host',
+  'disk',
+  'evictionPolicy',
+  'quotas',
+  'secret',
+  'leaveLastBlock',
+  'deadlineMs',
+  'flushOnClose',
+  'engine',
+]
+
+/**
+ * Checks what the caller gave and fills in the defaults.
+ *
+ * @throws KvError ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_UNSUPPORTED
+ */
+export function resolveOptions(options: ManagerOptions): ResolvedOptions {
+  const given = object('options', options)
+  onlyKnown('options', given, KNOWN)
+  const host = object('host', given.host)
+  onlyKnown('host', host, ['capacityBytes'])
+  const engine = given.engine === undefined ? {} : object('engine', given.engine)
+  onlyKnown('engine', engine, ['threads', 'readBytesInFlight', 'writeBytesInFlight', 'queueBlocks'])
+  object('layout', given.layout)
+  const policy = given.evictionPolicy ?? 'lru'
+  if (typeof policy !== 'string') invalidType('evictionPolicy', 'the name of a policy', policy)
+  return {
+    layout: options.layout,
+    model: resolveModel(given.model),
+    device: resolveDevice(given.device),
+    hostBytes: integer('host.capacityBytes', host.capacityBytes, 1),
+    disk: resolveDisk(given.disk),
+    evictionPolicy: policy,
+    quotas: resolveQuotas(given.quotas),
+    secret: resolveSecret(given.secret),
+    leaveLastBlock: flag('leaveLastBlock', given.leaveLastBlock, true),
+    deadlineMs: given.deadlineMs === undefined ? 30_000 : integer('deadlineMs', given.deadlineMs, 0, 0x7fffffff),
+    flushOnClose: flag('flushOnClose', given.flushOnClose, true),
+    engine: {
+      threads: integer('engine.threads', engine.threads ?? 0, 0, 64),
+      readBytesInFlight: integer('engine.readBytesInFlight', engine.readBytesInFlight ?? 8 * MiB, 1),
+      writeBytesInFlight: integer('engine.writeBytesInFlight', engine.writeBytesInFlight ?? 8 * MiB, 1),
+      queueBlocks: integer('engine.queueBlocks', engine.queueBlocks ?? 65_536, 1, 1 << 20),
+    },
+  }
+}

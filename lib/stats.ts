@@ -1,0 +1,92 @@
+/**
+ * The counters of a block manager: plain numbers, exact, since it was opened.
+ */
+
+/** Slots of one tier, in blocks, summed over the layer groups. */
+export interface TierStats {
+  /** Slots there are. */
+  readonly slots: number
+  /** Slots that hold a visible block. */
+  readonly held: number
+  /** Held and pinned by a transfer or the caller. */
+  readonly pinned: number
+  /** Being filled by a transfer or a reservation. */
+  readonly filling: number
+  readonly free: number
+  /** Bytes the slots take, whether held or free. */
+  readonly capacityBytes: number
+}
+
+/** Monotonic counts since the manager was opened. Bytes are payload bytes that really moved. */
+export interface Counters {
+  /** Prefix matches asked for, and the tokens they asked for and found. */
+  matches: number
+  tokensAsked: number
+  tokensMatched: number
+  /** Blocks that arrived at an onboard's target, by the tier they came from. */
+  onboardedFromDevice: number
+  onboardedFromHost: number
+  onboardedFromDisk: number
+  onboardedBytes: number
+  /** Blocks that an offload brought into a tier, and those that were held already. */
+  offloadedToHost: number
+  offloadedToDisk: number
+  offloadedAlreadyHeld: number
+  offloadedBytes: number
+  /** Blocks written from host memory to disk, for whatever reason, and their bytes. */
+  diskWrites: number
+  diskWriteBytes: number
+  /** Blocks read from disk and verified, and their bytes. */
+  diskReads: number
+  diskReadBytes: number
+  evictedFromDevice: number
+  evictedFromHost: number
+  evictedFromDisk: number
+  /** Blocks whose bytes were not those that were stored; each one was a miss. */
+  checksumFailures: number
+  /** Blocks whose transfer failed for another reason. */
+  transferFailures: number
+  /** Blocks that became misses through a deadline or an AbortSignal. */
+  abandoned: number
+  /** Blocks dropped because they, or a block before them, were lost. */
+  lost: number
+  /** Blocks found on disk when the manager was opened. */
+  recovered: number
+}
+
+/** What `manager.stats()` returns: a snapshot. */
+export interface ManagerStats {
+  readonly counters: Readonly<Counters>
+  readonly tiers: { readonly device: TierStats; readonly host: TierStats; readonly disk: TierStats }
+  /** Milliseconds that opening the disk tier took: preallocation, reading the table, adopting it. 0 without one. */
+  readonly diskOpenMs: number
+}
+
+/** Counters at zero. */
+export function zeroCounters(): Counters {
+  return {
+    matches: 0,
+    tokensAsked: 0,
+    tokensMatched: 0,
+    onboardedFromDevice: 0,
+    onboardedFromHost: 0,
+    onboardedFromDisk: 0,
+    onboardedBytes: 0,
+    offloadedToHost: 0,
+    offloadedToDisk: 0,
+    offloadedAlreadyHeld: 0,
+    offloadedBytes: 0,
+    diskWrites: 0,
+    diskWriteBytes: 0,
+    diskReads: 0,
+    diskReadBytes: 0,
+    evictedFromDevice: 0,
+    evictedFromHost: 0,
+    evictedFromDisk: 0,
+    checksumFailures: 0,
+    transferFailures: 0,
+    abandoned: 0,
+    lost: 0,
+    recovered: 0,
+  }
+}

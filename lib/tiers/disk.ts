@@ -1,0 +1,66 @@
+/**
+ * G3: one slab and one table a layer group in the fingerprint's directory below the root.
+ */
+import { groupShapeOf, type ModelLayout } from '../identity/model-layout.js'
+import type { Binding, OpenedSlab, OpenedStore, SlabContents, StoreHandle } from '../native/binding.js'
+import type { Completions } from '../native/completions.js'
+import type { ResolvedOptions } from '../options.js'
+import { slotsFor } from './host.js'
+import type { TierSlots } from './types.js'
+
+/** Bytes of a record, which counts against the capacity as the payload does. */
+const RECORD_BYTES = 128
+
+/** An open disk tier. */
+export interface DiskTier {
+  readonly store: StoreHandle
+  readonly path: string
+  /** Default key of the tenants' salts. */
+  readonly secret: Uint8Array
+  /** By group. */
+  readonly tiers: readonly TierSlots[]
+  /** By group: the blocks that a former manager left. */
+  readonly contents: readonly SlabContents[]
+}
+
+/**
+ * Takes the store's directory; nothing is preallocated yet.
+ *
+ * @throws KvError ERR_KV_NOT_A_DIRECTORY, ERR_KV_NOT_WRITABLE, ERR_KV_UNSAFE_DIRECTORY, ERR_KV_LOCKED, ERR_KV_IO
+ */
+export async function openStore(
+  binding: Binding,
+  completions: Completions,
+  disk: NonNullable<ResolvedOptions['disk']>,
+  fingerprint: Uint8Array,
+): Promise<OpenedStore> {
+  return await completions.call<OpenedStore>((ticket) => binding.startOpenStore(ticket, disk.directory, fingerprint))
+}
+
+/**
+ * Opens, preallocates and reads the slabs of every layer group.
+ *
+ * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_NO_SPACE, ERR_KV_LAYOUT_MISMATCH, ERR_KV_NOT_WRITABLE, ERR_KV_IO,
+ * ERR_KV_UNSUPPORTED
+ */
+export async function openDiskTier(
+  binding: Binding,
+  completions: Completions,
+  layout: ModelLayout,
+  disk: NonNullable<ResolvedOptions['disk']>,
+  opened: OpenedStore,
+): Promise<DiskTier> {
+  const slotCount = slotsFor('disk', layout, disk.capacityBytes, RECORD_BYTES)
+  const tiers: TierSlots[] = []
+  const contents: SlabContents[] = []
+  for (const [index, group] of layout.groups.entries()) {
+    const shape = groupShapeOf(group, layout.tokensPerBlock)
+    const keepOrphans = group.kind === 'sliding' || group.kind === 'recurrent'
+    const slab = await completions.call<OpenedSlab>((ticket) =>
+      binding.startOpenSlab(ticket, opened.store, index, shape, slotCount, disk.direct, keepOrphans),
+    )
+    tiers.push({ storage: slab.storage, slotCount, accounted: true })
+    contents.push(slab.contents)
+  }
+  return { store: opened.store, path: opened.path, secret: opened.secret, tiers, contents }
+}

@@ -1,0 +1,57 @@
+/**
+ * G2: host memory, one contiguous slot a block, allocated and touched at open.
+ */
+import { KvError } from '../errors.js'
+import { groupShapeOf, type ModelLayout } from '../identity/model-layout.js'
+import type { Binding, GroupShape, StorageHandle } from '../native/binding.js'
+import type { Completions } from '../native/completions.js'
+import type { TierSlots } from './types.js'
+
+/** Bytes a slot of host memory or of a slab takes: the block, rounded up to 4 KiB. */
+export function slotStride(shape: GroupShape): number {
+  const bytes = shape.parts * shape.layers * shape.outer * shape.tokensPerBlock * shape.bytesPerToken
+  return Math.ceil(bytes / 4096) * 4096
+}
+
+/**
+ * How many blocks of every layer group fit into a capacity: the same number of each, so that a prefix fits as a whole.
+ *
+ * @param extraPerSlot - bytes a slot takes beside its stride (a disk record)
+ * @throws KvError ERR_KV_CAPACITY_TOO_SMALL
+ */
+export function slotsFor(tier: string, layout: ModelLayout, capacityBytes: number, extraPerSlot = 0): number {
+  let perBlock = 0
+  for (const group of layout.groups) perBlock += slotStride(groupShapeOf(group, layout.tokensPerBlock)) + extraPerSlot
+  const slots = Math.min(Math.floor(capacityBytes / perBlock), 0x7fffffff)
+  if (slots < 1) {
+    throw new KvError(
+      'ERR_KV_CAPACITY_TOO_SMALL',
+      `${tier}.capacityBytes is ${capacityBytes}, but one block of ${layout.tokensPerBlock} tokens takes ${perBlock} bytes there; ` +
+        'give at least that.',
+    )
+  }
+  return slots
+}
+
+/**
+ * Opens G2 for every layer group.
+ *
+ * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_OUT_OF_MEMORY
+ */
+export async function openHostTier(
+  binding: Binding,
+  completions: Completions,
+  layout: ModelLayout,
+  capacityBytes: number,
+): Promise<TierSlots[]> {
+  const slotCount = slotsFor('host', layout, capacityBytes)
+  const tiers: TierSlots[] = []
+  for (const group of layout.groups) {
+    const shape = groupShapeOf(group, layout.tokensPerBlock)
+    const storage = await completions.call<StorageHandle>((ticket) =>
+      binding.startOpenMemory(ticket, 'contiguous', shape, slotCount),
+    )
+    tiers.push({ storage, slotCount, accounted: true })
+  }
+  return tiers
+}

@@ -1,0 +1,63 @@
+// Opaque handles of storages and stores: plain objects that wrap native ones and carry a type tag, so that a wrong
+// object is refused instead of misread. Every tag of the project stands in handles.cc. The JavaScript thread; a storage
+// handle that is dropped without a close closes its storage when its transfers have ended.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "binding/addon_data.h"
+#include "binding/napi_setup.h"
+#include "storage/slab/store_directory.h"
+
+namespace kvtier {
+
+// An open store directory, shared by its handle and by every slab in it. When the last of them lets go, the lock on the
+// directory is released and, if a close waits, it is reported. Any thread.
+class StoreLock {
+ public:
+  StoreLock(std::unique_ptr<StoreDirectory> directory, std::shared_ptr<CompletionQueue> queue)
+      : queue_(std::move(queue)), directory_(std::move(directory)) {}
+  ~StoreLock();
+  StoreLock(const StoreLock&) = delete;
+  StoreLock& operator=(const StoreLock&) = delete;
+
+  [[nodiscard]] const StoreDirectory& directory() const noexcept { return *directory_; }
+  // The ticket of the close that waits for the end. Called once, before the caller lets go.
+  void report_end(std::uint32_t ticket) noexcept { ticket_ = ticket; }
+
+ private:
+  std::shared_ptr<CompletionQueue> queue_;
+  std::unique_ptr<StoreDirectory> directory_;
+  std::uint32_t ticket_ = 0;
+};
+
+// As many as there are copies, less the store's own, slabs of a store are not asked to close yet.
+using SlabToken = std::shared_ptr<const char>;
+
+// What a store handle wraps.
+struct StoreBox {
+  AddonData* owner = nullptr;
+  std::shared_ptr<StoreLock> lock;  // null once closed
+  // Copied by every slab of this store that is opening, or open and not asked to close.
+  SlabToken slabs = std::make_shared<const char>();
+};
+
+// What a storage handle wraps.
+struct StorageBox {
+  AddonData* owner = nullptr;
+  std::shared_ptr<EngineClient> client;
+  std::shared_ptr<SharedStorage> storage;
+  SlabToken slab;  // null for other kinds
+  bool closed = false;
+};
+
+[[nodiscard]] Napi::Value wrap(Napi::Env env, std::unique_ptr<StorageBox> box);
+[[nodiscard]] Napi::Value wrap(Napi::Env env, std::unique_ptr<StoreBox> box);
+
+// The box of a handle of this environment that is not closed. Fails with kInvalidType, kClosed.
+[[nodiscard]] StorageBox& read_storage(const Napi::Value& value, const char* name);
+[[nodiscard]] StoreBox& read_store(const Napi::Value& value, const char* name);
+[[nodiscard]] bool is_storage(const Napi::Value& value);
+
+}  // namespace kvtier

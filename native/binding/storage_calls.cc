@@ -1,0 +1,210 @@
+// Calls that open, borrow, close and look after storages and stores.
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "binding/calls.h"
+#include "binding/results.h"
+#include "storage/memory/memory_storage.h"
+#include "storage/slab/slab_storage.h"
+
+namespace kvtier {
+namespace {
+
+constexpr std::uint32_t kMaxGroups = 1024;
+
+std::uint32_t read_slot_count(const Napi::Value& value) {
+  return read_u32(value, "slotCount", 1, 0x7fffffff);
+}
+
+TaskOutcome with_payload(std::unique_ptr<Payload> payload) {
+  return {Code::kOk, {}, std::move(payload)};
+}
+
+// A Uint8Array whose memory stays where it is: attached, and not of a buffer that can be resized.
+std::span<std::byte> read_region(const Napi::Value& value, const std::string& name) {
+  static_cast<void>(read_bytes(value, name.c_str()));
+  napi_value buffer = nullptr;
+  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, nullptr, &buffer, nullptr) != napi_ok) {
+    fail(Code::kInvalidType, name + " has no buffer");
+  }
+  const Napi::Object object(value.Env(), buffer);
+  for (const char* property : {"resizable", "growable"}) {
+    const Napi::Value flag = object.Get(property);
+    if (flag.IsBoolean() && flag.As<Napi::Boolean>().Value()) {
+      fail(Code::kInvalidType, name + " must not be of a buffer that can be resized");
+    }
+  }
+  const std::span<std::uint8_t> bytes = read_bytes(value, name.c_str());
+  return {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
+// Opens a slab in a directory that is kept open with it, reads its table and shares it with the engine.
+TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::unique_ptr<SlabStorage>> opened,
+                      std::shared_ptr<const void> keeps, bool keep_orphans, SlabToken slab) {
+  if (!opened.is_ok()) return outcome_of(opened.status());
+  std::unique_ptr<SlabStorage> storage = std::move(opened).value();
+  const bool direct = storage->direct();
+  Result<SlabContents> contents = storage->recover(keep_orphans);
+  if (!contents.is_ok()) return outcome_of(contents.status());
+  Result<std::shared_ptr<SharedStorage>> shared = client->adopt(std::move(storage), std::move(keeps));
+  if (!shared.is_ok()) return outcome_of(shared.status());
+  auto result = std::make_unique<OpenedSlab>(client, std::move(shared).value());
+  result->contents = std::move(contents).value();
+  result->direct = direct;
+  result->slab = std::move(slab);
+  return with_payload(std::move(result));
+}
+
+std::vector<std::uint32_t> read_slots(const Napi::Value& value, const SharedStorage& storage) {
+  const std::span<std::uint32_t> words = read_words(value, "slots");
+  std::vector<std::uint32_t> slots(words.begin(), words.end());
+  const std::uint32_t slot_count = storage.info().slot_count;
+  const auto outside = std::find_if(slots.begin(), slots.end(), [&](std::uint32_t slot) { return slot >= slot_count; });
+  if (outside != slots.end()) {
+    fail(Code::kSlotOutOfRange, "slot " + std::to_string(*outside) + " was asked for; the storage has " +
+                                    std::to_string(slot_count) + " slots");
+  }
+  return slots;
+}
+
+}  // namespace
+
+Napi::Value start_open_memory(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  const LayoutKind kind = read_layout_kind(info[1], "kind");
+  const GroupShape shape = read_shape(info[2], "shape");
+  const std::uint32_t slot_count = read_slot_count(info[3]);
+  client_of(data);
+  start_task(data, ticket, Lane::kLong, {}, [client = data.client, kind, shape, slot_count] {
+    auto storage = MemoryStorage::allocate(kind, shape, slot_count, HostBufferOptions{});
+    if (!storage.is_ok()) return outcome_of(storage.status());
+    auto shared = client->adopt(std::move(storage).value());
+    if (!shared.is_ok()) return outcome_of(shared.status());
+    return with_payload(std::make_unique<OpenedStorage>(client, std::move(shared).value()));
+  });
+  return info.Env().Undefined();
+}
+
+Napi::Value borrow_memory(AddonData& data, const Napi::CallbackInfo& info) {
+  const LayoutKind kind = read_layout_kind(info[0], "kind");
+  const GroupShape shape = read_shape(info[1], "shape");
+  const std::uint32_t slot_count = read_slot_count(info[2]);
+  if (!info[3].IsArray()) fail(Code::kInvalidType, "regions must be an array, got " + describe_value(info[3]));
+  const Napi::Array array = info[3].As<Napi::Array>();
+  if (array.Length() > kMaxBlockFragments) {
+    fail(Code::kInvalidValue, "regions must have at most " + std::to_string(kMaxBlockFragments) + " elements, got " +
+                                  std::to_string(array.Length()));
+  }
+  client_of(data);
+  std::vector<BorrowedRegion> borrowed;
+  const std::uint32_t count = array.Length();
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Napi::Value value = array.Get(i);
+    const std::span<std::byte> bytes = read_region(value, "regions[" + std::to_string(i) + "]");
+    borrowed.push_back({Napi::Persistent(value.As<Napi::Uint8Array>()), bytes.data(), bytes.size()});
+  }
+  // A getter may have run after a region was read: only now does no JavaScript run any more.
+  std::vector<std::span<std::byte>> regions;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::span<std::uint8_t> bytes =
+        read_bytes(borrowed[i].array.Value(), "a region", borrowed[i].length, "as it had when the call began");
+    borrowed[i].data = bytes.data();
+    regions.emplace_back(reinterpret_cast<std::byte*>(bytes.data()), bytes.size());
+  }
+  auto storage = take_value(MemoryStorage::borrow(kind, shape, slot_count, regions));
+  OpenedStorage opened(data.client, take_value(client_of(data).adopt(std::move(storage))));
+  data.borrowed.emplace(opened.storage->id(), std::move(borrowed));
+  return opened.to_script(data, info.Env());
+}
+
+Napi::Value start_open_store(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  const std::string root = read_string(info[1], "root");
+  Fingerprint fingerprint{};
+  const std::span<std::uint8_t> bytes = read_bytes(info[2], "fingerprint", fingerprint.size(), "bytes of SHA-256");
+  std::memcpy(fingerprint.data(), bytes.data(), fingerprint.size());
+  start_task(data, ticket, Lane::kLong, {}, [queue = data.queue, root, fingerprint] {
+    auto directory = StoreDirectory::open(root, fingerprint);
+    if (!directory.is_ok()) return outcome_of(directory.status());
+    auto lock = std::make_shared<StoreLock>(std::move(directory).value(), queue);
+    return with_payload(std::make_unique<OpenedStore>(std::move(lock)));
+  });
+  return info.Env().Undefined();
+}
+
+Napi::Value start_open_slab(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  SlabOptions options;
+  options.group = read_u32(info[2], "group", 0, kMaxGroups - 1);
+  options.shape = read_shape(info[3], "shape");
+  options.slot_count = read_slot_count(info[4]);
+  options.direct = read_bool(info[5], "direct");
+  const bool keep_orphans = read_bool(info[6], "keepOrphans");
+  const StoreBox& store = read_store(info[1], "store");
+  client_of(data);
+  start_task(data, ticket, Lane::kLong, {},
+             [client = data.client, lock = store.lock, slab = store.slabs, options, keep_orphans] {
+               return open_slab(client, SlabStorage::open(lock->directory(), options), lock, keep_orphans, slab);
+             });
+  return info.Env().Undefined();
+}
+
+Napi::Value start_inspect_slab(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  const std::string path = read_string(info[1], "directory");
+  const std::uint32_t group = read_u32(info[2], "group", 0, kMaxGroups - 1);
+  client_of(data);
+  start_task(data, ticket, Lane::kLong, {}, [client = data.client, path, group] {
+    auto opened = StoreDirectory::open_read_only(path);
+    if (!opened.is_ok()) return outcome_of(opened.status());
+    const std::shared_ptr<StoreDirectory> directory = std::move(opened).value();
+    // Whoever looks wants to see every block.
+    return open_slab(client, SlabStorage::open_read_only(*directory, group), directory, true, nullptr);
+  });
+  return info.Env().Undefined();
+}
+
+Napi::Value start_close(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  EngineClient& client = client_of(data);
+  if (is_storage(info[1])) {
+    StorageBox& box = read_storage(info[1], "handle");
+    Expected expected(data, ticket);
+    // Windows first: they hold the storage, and their memory goes with it.
+    close_windows(data, *box.storage);
+    check(client.close(box.storage, ticket));
+    expected.started();
+    box.closed = true;
+    box.slab.reset();
+    return info.Env().Undefined();
+  }
+  StoreBox& box = read_store(info[1], "handle");
+  if (const auto slabs = box.slabs.use_count() - 1; slabs > 0) {
+    fail(Code::kInvalidValue, std::to_string(slabs) + " slabs of the store are open; close them first");
+  }
+  Expected expected(data, ticket);
+  box.lock->report_end(ticket);
+  expected.started();
+  box.lock.reset();
+  return info.Env().Undefined();
+}
+
+Napi::Value start_erase(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  const std::shared_ptr<SharedStorage> storage = read_storage(info[1], "storage").storage;
+  std::vector<std::uint32_t> slots = read_slots(info[2], *storage);
+  start_task(data, ticket, Lane::kShort, {storage},
+             [storage, slots = std::move(slots)] { return outcome_of(storage->storage().erase(slots)); });
+  return info.Env().Undefined();
+}
+
+Napi::Value start_sync(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ticket = read_u32(info[0], "ticket");
+  const std::shared_ptr<SharedStorage> storage = read_storage(info[1], "storage").storage;
+  start_task(data, ticket, Lane::kLong, {storage}, [storage] { return outcome_of(storage->storage().sync()); });
+  return info.Env().Undefined();
+}
+
+}  // namespace kvtier

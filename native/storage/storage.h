@@ -1,0 +1,70 @@
+// A place that holds the slots of one tier for one layer group. The transfer engine calls it from its own threads; the
+// engine, not the storage, has the queues. A storage never decides which slot is used: TypeScript does.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/status.h"
+#include "digest/payload_checksum.h"
+#include "digest/sequence_hash.h"
+#include "kernels/copy_block.h"
+#include "layout/group_shape.h"
+
+namespace kvtier {
+
+// What a storage can do; plans are made from these, never from a kind's name.
+struct StorageInfo {
+  const char* kind = "";
+  GroupShape shape;
+  std::uint32_t slot_count = 0;
+  std::uint64_t slot_stride = 0;  // bytes a slot takes
+  bool host_addressable = false;  // view() works: blocks are copied by the CPU
+  bool keeps_checksums = false;   // checksum_at()/set_checksum() work
+  bool persistent = false;        // write_run()/read_run() work; survives the process
+};
+
+// What a persistent storage keeps beside a block's bytes.
+struct BlockRecord {
+  SequenceHash hash{};
+  SequenceHash parent{};  // all zero for a sequence's first block
+  Checksum checksum{};
+  std::uint32_t depth = 0;  // blocks before this one
+  std::uint32_t tenant_tag = 0;
+  std::uint32_t priority = 0;
+  std::uint32_t expires_at_s = 0;  // Unix seconds; 0 = never
+  std::uint32_t last_use_s = 0;    // Unix seconds
+};
+
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  Storage() = default;
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  [[nodiscard]] virtual const StorageInfo& info() const noexcept = 0;
+
+  // host_addressable: the layout and regions of the slots. Any thread.
+  [[nodiscard]] virtual SlotView view() const noexcept { return {}; }
+
+  // keeps_checksums. Different slots from different threads; one slot from one thread at a time.
+  [[nodiscard]] virtual Checksum checksum_at(std::uint32_t /*slot*/) const noexcept { return {}; }
+  virtual void set_checksum(std::uint32_t /*slot*/, const Checksum& /*checksum*/) noexcept {}
+
+  // persistent. Writes `records.size()` blocks into consecutive slots from `first_slot`: payloads, then records;
+  // returns when both are where a SIGKILL cannot reach them. payloads[i] is slot_stride bytes in canonical order, 4 KiB
+  // aligned. On failure every block of the run counts as not stored.
+  [[nodiscard]] virtual Status write_run(std::uint32_t first_slot, std::span<const std::byte* const> payloads,
+                                         std::span<const BlockRecord> records) noexcept;
+  // persistent. Reads consecutive slots into payloads[i] (slot_stride bytes each, 4 KiB aligned). The caller verifies
+  // against checksum_at().
+  [[nodiscard]] virtual Status read_run(std::uint32_t first_slot, std::span<std::byte* const> payloads) noexcept;
+  // persistent. Makes the slots' records unreadable, so that a restart does not find them.
+  [[nodiscard]] virtual Status erase(std::span<const std::uint32_t> slots) noexcept;
+  // persistent. Everything written so far survives a power loss after this.
+  [[nodiscard]] virtual Status sync() noexcept;
+};
+
+}  // namespace kvtier

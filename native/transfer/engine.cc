@@ -1,0 +1,258 @@
+#include "transfer/engine.h"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "core/check.h"
+
+namespace kvtier {
+namespace {
+
+// Never destroyed, so that threads that outlive main() find it.
+struct Registry {
+  std::mutex mutex;              // guards `engine`
+  std::weak_ptr<Engine> engine;  // the process's, while a client holds it
+};
+
+Registry& registry() {
+  static Registry* instance = new Registry();
+  return *instance;
+}
+
+unsigned default_threads() noexcept {
+  return std::clamp(2 * std::thread::hardware_concurrency(), 2u, 8u);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Engine>> Engine::acquire(unsigned threads) {
+  const std::lock_guard guard(registry().mutex);
+  if (std::shared_ptr<Engine> engine = registry().engine.lock()) return engine;
+  // make_shared would keep the engine's memory as long as the weak pointer.
+  std::shared_ptr<Engine> engine(new Engine(threads == 0 ? default_threads() : std::min(threads, kMaxEngineThreads)));
+  for (Seat& seat : engine->seats_) {
+    Result<Thread> thread = Thread::start("kvtier-engine", [raw = engine.get(), &seat] { raw->work(seat); });
+    if (!thread.is_ok()) return thread.status();
+    seat.thread = std::move(thread).value();
+  }
+  registry().engine = engine;
+  return engine;
+}
+
+Engine::Engine(unsigned threads) : thread_count_(threads), schedule_(threads), seats_(threads) {}
+
+Engine::~Engine() {
+  {
+    const Lock lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (Seat& seat : seats_) seat.thread.join();
+}
+
+void Engine::work(Seat& seat) {
+  Runner runner;
+  HostBuffer staging;
+  Lock lock(mutex_);
+  for (;;) {
+    if (seat.next_staging.data() != nullptr) {
+      HostBuffer old = std::exchange(staging, std::move(seat.next_staging));
+      lock.unlock();
+      old = HostBuffer();
+      lock.lock();
+      continue;
+    }
+    Work work = schedule_.take();
+    if (work.is_nothing()) {
+      if (stopping_) return;
+      ++idle_;
+      wake_.wait(lock);
+      --idle_;
+      continue;
+    }
+    // One thread wakes the next, as far as there is work: no herd.
+    if (idle_ > 0 && schedule_.has_waiting()) wake_.notify_one();
+    if (work.task) {
+      run_task(lock, work);
+    } else {
+      run_op(lock, work, runner, {staging.data(), staging.size()});
+    }
+  }
+}
+
+void Engine::run_op(Lock& lock, Work& work, Runner& runner, std::span<std::byte> staging) {
+  lock.unlock();
+  const OpResult result = runner.run(*work.batch, work.op, staging);
+  lock.lock();
+  schedule_.finish(work);
+  commit(work, result);
+  report_batch(lock, work.batch);
+  const std::shared_ptr<ClientState> client = work.batch->client;
+  // What the batch was the last to hold goes without the lock, and before the client's shutdown() returns.
+  lock.unlock();
+  work.batch.reset();
+  lock.lock();
+  leave(*client);
+}
+
+void Engine::run_task(Lock& lock, Work& work) {
+  lock.unlock();
+  TaskOutcome outcome = work.task->body();
+  work.task->body = nullptr;
+  lock.lock();
+  schedule_.finish(work);
+  for (const std::shared_ptr<SharedStorage>& storage : work.task->uses) end_use(work.task->client, storage);
+  report_task(lock, *work.task, outcome);
+  const std::shared_ptr<ClientState> client = work.task->client;
+  // As in run_op().
+  lock.unlock();
+  work.task.reset();
+  outcome = TaskOutcome();
+  lock.lock();
+  leave(*client);
+}
+
+void Engine::report_task(Lock& lock, const Task& task, TaskOutcome& outcome) {
+  if (!task.reports || task.client->closed) return;
+  Report report;
+  report.ticket = task.ticket;
+  report.done = true;
+  report.settled = true;
+  report.code = outcome.code;
+  report.message = std::move(outcome.message);
+  report.payload = std::move(outcome.payload);
+  lock.unlock();
+  task.client->listener->report(std::move(report));
+  lock.lock();
+}
+
+void Engine::commit(const Work& work, const OpResult& result) {
+  Batch& batch = *work.batch;
+  --batch.running_ops;
+  batch.client->blocks -= work.op.count;
+  if (batch.cancelled.load(std::memory_order_relaxed)) return;
+  batch.unknown_blocks -= work.op.count;
+  const TransferRequest& request = batch.request;
+  for (std::uint32_t i = 0; i < work.op.count; ++i) {
+    const std::uint32_t index = batch.plan.order[work.op.first + i];
+    const Outcome outcome = result.outcomes[i];
+    batch.outcomes[index] = outcome;
+    if (code_of(outcome) != Code::kOk) continue;
+    const Move& move = request.moves[index];
+    if (batch.traits.makes_checksum && request.target->info().keeps_checksums) {
+      request.target->storage().set_checksum(move.target, result.checksums[i]);
+    }
+    if (request.via && move.via != kNoSlot && request.via->info().keeps_checksums) {
+      request.via->storage().set_checksum(move.via, result.checksums[i]);
+    }
+  }
+  if (batch.message.empty()) batch.message = result.message;
+}
+
+void Engine::end_early(Batch& batch, Code code, bool running_too) {
+  if (batch.is_done()) return;
+  batch.code = code;
+  for (const PlannedOp& op : schedule_.drop_rest(batch)) {
+    batch.client->blocks -= op.count;
+    batch.unknown_blocks -= op.count;
+    for (std::uint32_t i = 0; i < op.count; ++i) batch.outcomes[batch.plan.order[op.first + i]] = miss(code);
+  }
+  if (!running_too || batch.is_done()) return;
+  batch.cancelled.store(true, std::memory_order_relaxed);
+  batch.unknown_blocks = 0;
+  for (Outcome& outcome : batch.outcomes) {
+    if (outcome == kUnknownOutcome) outcome = miss(code);
+  }
+}
+
+void Engine::report_batch(Lock& lock, const std::shared_ptr<Batch>& batch) {
+  // A second thread that finds something to report leaves it to the first, which looks again: done comes before
+  // settled.
+  while (!batch->reporting && !batch->client->closed) {
+    Report report;
+    report.done = batch->is_done() && !batch->done_reported;
+    report.settled = batch->is_done() && batch->is_settled() && !batch->settled_reported;
+    if (!report.done && !report.settled) return;
+    report.ticket = batch->request.ticket;
+    report.code = batch->code;
+    if (report.done) {
+      report.outcomes = std::move(batch->outcomes);
+      report.message = std::move(batch->message);
+      batch->done_reported = true;
+    }
+    const bool settled = report.settled;
+    if (settled) {
+      batch->settled_reported = true;
+      batch->client->batches.erase(batch->request.ticket);
+    }
+    batch->reporting = true;
+    lock.unlock();
+    batch->client->listener->report(std::move(report));
+    lock.lock();
+    batch->reporting = false;
+    if (settled) end_uses(*batch);
+  }
+}
+
+void Engine::end_uses(const Batch& batch) {
+  const TransferRequest& request = batch.request;
+  for (const std::shared_ptr<SharedStorage>* storage : {&request.source, &request.via, &request.target}) {
+    if (*storage) end_use(batch.client, *storage);
+  }
+}
+
+void Engine::begin_use(SharedStorage& storage) noexcept {
+  ++storage.use.users;
+}
+
+void Engine::end_use(const std::shared_ptr<ClientState>& client, const std::shared_ptr<SharedStorage>& storage) {
+  KVTIER_CHECK(storage->use.users > 0);
+  --storage->use.users;
+  destroy_when_unused(client, storage);
+}
+
+void Engine::destroy_when_unused(const std::shared_ptr<ClientState>& client,
+                                 const std::shared_ptr<SharedStorage>& storage) {
+  if (!storage->use.closing || storage->use.users != 0 || client->closed) return;
+  auto task = std::make_unique<Task>();
+  task->client = client;
+  task->reports = storage->use.reports_close;
+  task->ticket = storage->use.close_ticket;
+  task->body = [storage, listener = client->listener] {
+    storage->destroy();
+    listener->storage_closed(storage->id());
+    return TaskOutcome{};
+  };
+  schedule_.add(std::move(task));
+  wake_.notify_one();
+}
+
+void Engine::leave(ClientState& client) noexcept {
+  --client.running;
+  if (client.closed && client.running == 0) drained_.notify_all();
+}
+
+Status Engine::ensure_staging(std::uint64_t size_bytes) {
+  const std::lock_guard guard(staging_mutex_);
+  {
+    const Lock lock(mutex_);
+    if (staging_bytes_ >= size_bytes) return Status::ok();
+  }
+  std::vector<HostBuffer> buffers;
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    Result<HostBuffer> buffer = HostBuffer::allocate(size_bytes);
+    if (!buffer.is_ok()) return buffer.status();
+    buffers.push_back(std::move(buffer).value());
+  }
+  {
+    const Lock lock(mutex_);
+    for (unsigned i = 0; i < thread_count_; ++i) std::swap(seats_[i].next_staging, buffers[i]);
+    staging_bytes_ = size_bytes;
+  }
+  // What no thread had taken yet goes with `buffers`, outside the lock.
+  return Status::ok();
+}
+
+}  // namespace kvtier

@@ -1,0 +1,56 @@
+// A storage as the engine shares it: every batch and task that uses it holds it, and it is closed once, when nothing
+// does. Made by EngineClient::adopt; the storage itself may be used from any thread while `users` is not 0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "layout/slot_layout.h"
+#include "storage/storage.h"
+
+namespace kvtier {
+
+class SharedStorage {
+ public:
+  // `keeps` is let go after the storage, for example the lock of its directory.
+  [[nodiscard]] static Result<std::shared_ptr<SharedStorage>> make(std::uint64_t id, std::unique_ptr<Storage> storage,
+                                                                   std::shared_ptr<const void> keeps);
+
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  // A copy, so that it answers after closing too.
+  [[nodiscard]] const StorageInfo& info() const noexcept { return info_; }
+  [[nodiscard]] Storage& storage() const noexcept { return *storage_; }
+
+  // Where read_run() and write_run() may use a slot's own memory; nullptr where the bytes must pass a staging buffer.
+  [[nodiscard]] std::byte* slot_in_place(std::uint32_t slot) const noexcept {
+    return in_place_base_ == nullptr ? nullptr : in_place_base_ + std::size_t{slot} * info_.slot_stride;
+  }
+  // A view of a staging buffer as slots of this storage's shape; for persistent storages only.
+  [[nodiscard]] const SlotLayout& staging_layout() const noexcept { return *staging_layout_; }
+
+  // Destroys the storage and lets go of what it kept. Precondition: nobody uses it and nobody will.
+  void destroy() noexcept;
+
+  // Guarded by the engine's mutex.
+  struct Use {
+    std::uint32_t users = 0;     // batches, tasks and windows
+    bool closing = false;        // nobody may begin to use it
+    bool reports_close = false;  // close_ticket waits for the end
+    std::uint32_t close_ticket = 0;
+  };
+  Use use;
+
+ private:
+  SharedStorage() = default;
+  std::uint64_t id_ = 0;
+  StorageInfo info_;
+  std::byte* in_place_base_ = nullptr;
+  std::optional<SlotLayout> staging_layout_;
+  // Destroyed in reverse order: first the storage, then what it stands on.
+  std::shared_ptr<const void> keeps_;
+  std::unique_ptr<Storage> storage_;
+};
+
+}  // namespace kvtier

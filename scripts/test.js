@@ -1,0 +1,62 @@
+/**
+ * `npm test`: builds, checks, and runs every test but those of the package; the last line is 'N passed, N failed,
+ * N skipped'.
+ *
+ * --native     builds and runs the native unit tests only
+ * --package    builds and runs the tests of the tarball and the prebuilt addon
+ * --only-run   neither builds nor checks, and adds its counts to those of earlier steps, whose script prints the last line
+ *
+ * Other words are handed to vitest: `npm test -- block-pool` runs the files whose path holds that.
+ */
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { runNativeTests } from './native-tests.js'
+import { clearResults, printSummary, record, recordedFailure, resultsFile } from './results.js'
+import { root, run, tool } from './run.js'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    native: { type: 'boolean', default: false },
+    package: { type: 'boolean', default: false },
+    'only-run': { type: 'boolean', default: false },
+  },
+})
+
+let allOk = true
+
+/** @param {string} step @param {string[]} args @param {Record<string, string>} [environment] */
+function runVitest(step, args, environment = {}) {
+  const all = ['run', '--config', join(root, 'test', 'vitest.config.ts'), ...args]
+  const ok = run(tool('vitest'), all, { ...environment, KVTIER_RESULTS: resultsFile(step) })
+  if (!ok && !recordedFailure(step)) record(step, { failed: 1 })
+  allOk &&= ok
+}
+
+/** @param {string} step @param {string} script @param {string[]} args @returns {boolean} whether to go on */
+function prepare(step, script, args = []) {
+  const ok = run(process.execPath, [join(root, 'scripts', script), ...args])
+  if (!ok) record(step, { failed: 1 })
+  allOk &&= ok
+  return ok
+}
+
+function main() {
+  const everything = !values.native && !values.package && positionals.length === 0
+  if (!values['only-run']) {
+    clearResults()
+    if (!prepare('build', 'build.js', values.native ? ['--native'] : [])) return
+    if (everything) prepare('check', 'check.js')
+  }
+  if (values.native || everything) allOk = runNativeTests('test-native', 'build') && allOk
+  if (values.package) {
+    if (!values['only-run'] && !prepare('prebuild', 'prebuild.js')) return
+    runVitest('test-package', ['test/package', ...positionals])
+  } else if (!values.native) {
+    runVitest('test-vitest', ['--exclude', 'test/package/**', ...positionals])
+  }
+}
+
+main()
+if (!values['only-run']) printSummary()
+if (!allOk) process.exitCode = 1

@@ -1,0 +1,137 @@
+import { describe, expect, it } from 'vitest'
+
+import { findingsOf } from '../../lib/cli/findings.js'
+import type { ProbeResult } from '../../lib/native/binding.js'
+import { run } from './world.js'
+
+const RICH: ProbeResult = {
+  cpu: { name: 'Test CPU', count: 16, checksum: 'avx2', copy: 'avx2' },
+  memory: { totalBytes: 64 * 2 ** 30, availableBytes: 60 * 2 ** 30, memlockBytes: Infinity },
+  hugePages: { mode: 'madvise', ok: true, reason: '' },
+  numa: { nodes: 2, reason: '' },
+  cuda: { available: true, reason: '', driverVersion: '13.0', devices: ['GPU A', 'GPU B'] },
+  cufile: { available: true, reason: '' },
+  ioUring: { available: true, reason: '' },
+  sha256: { available: true, reason: '' },
+  directory: {
+    path: '/d',
+    exists: true,
+    writable: true,
+    fileSystem: 'ext4',
+    freeBytes: 2 ** 40,
+    direct: true,
+    reason: '',
+  },
+}
+
+const POOR: ProbeResult = {
+  cpu: { name: 'Test CPU', count: 1, checksum: 'scalar', copy: 'scalar' },
+  memory: { totalBytes: 2 ** 30, availableBytes: 2 ** 29, memlockBytes: 65_536 },
+  hugePages: { mode: 'never', ok: false, reason: 'write madvise' },
+  numa: { nodes: 1, reason: 'the system does not say' },
+  cuda: { available: false, reason: 'install a driver', driverVersion: '', devices: [] },
+  cufile: { available: false, reason: 'install cuFile' },
+  ioUring: { available: false, reason: 'allow io_uring' },
+  sha256: { available: false, reason: 'OpenSSL is hidden' },
+  directory: {
+    path: '/d',
+    exists: true,
+    writable: true,
+    fileSystem: 'tmpfs',
+    freeBytes: 2 ** 20,
+    direct: false,
+    reason: 'use ext4',
+  },
+}
+
+const namesOf = (probe: ProbeResult): string[] =>
+  findingsOf(probe)
+    .filter((finding) => !finding.ok)
+    .map((finding) => finding.name)
+
+describe('findings', () => {
+  it('miss nothing on a machine that has everything', () => {
+    expect(namesOf(RICH)).toEqual([])
+  })
+
+  it('say for each lack what it costs and what to do', () => {
+    expect(namesOf(POOR)).toEqual([
+      'CUDA',
+      'cuFile',
+      'io_uring',
+      'O_DIRECT',
+      'huge pages',
+      'NUMA',
+      'locked memory',
+      'SHA-256',
+    ])
+    for (const finding of findingsOf(POOR)) {
+      expect(finding.cost === '').toBe(finding.ok)
+      expect(finding.remedy === '').toBe(finding.ok)
+    }
+  })
+
+  it('name a directory that is missing, or not writable, as the lack of a disk tier', () => {
+    const directory = { ...POOR.directory!, writable: false, reason: 'not yours' }
+    expect(namesOf({ ...RICH, directory })).toEqual(['disk tier'])
+    expect(namesOf({ ...RICH, directory: { ...directory, exists: false } })).toEqual(['disk tier'])
+    expect(namesOf({ ...RICH, directory: null })).toEqual([])
+  })
+
+  it('are content with a limit of locked memory that is no limit in fact', () => {
+    expect(namesOf({ ...RICH, memory: { ...RICH.memory, memlockBytes: RICH.memory.totalBytes } })).toEqual([])
+    expect(namesOf({ ...RICH, memory: { ...RICH.memory, memlockBytes: 2 ** 33 } })).toEqual(['locked memory'])
+  })
+
+  it('show the driver’s version also where it cannot be used', () => {
+    const cuda = { ...POOR.cuda, driverVersion: '10.2' }
+    expect(findingsOf({ ...POOR, cuda }).find((finding) => finding.name === 'CUDA')?.state).toBe(
+      'not usable (CUDA 10.2)',
+    )
+  })
+})
+
+describe('kvtier doctor', () => {
+  it('asks about the current directory, or the one that is named', async () => {
+    const asked: string[] = []
+    const fake = {
+      probe: async (directory: string) => {
+        asked.push(directory)
+        return RICH
+      },
+    }
+    await run(['doctor'], { fake, cwd: '/somewhere' })
+    await run(['doctor', 'below'], { fake, cwd: '/somewhere' })
+    await run(['doctor', '/else/where'], { fake, cwd: '/somewhere' })
+    expect(asked).toEqual(['/somewhere', '/somewhere/below', '/else/where'])
+  })
+
+  it('exits with 0 whatever is missing, and lists cost and remedy', async () => {
+    const { exitCode, stdout, stderr } = await run(['doctor'], { fake: { probe: async () => POOR } })
+    expect([exitCode, stderr]).toEqual([0, ''])
+    expect(stdout).toMatch(/^no +CUDA +not usable$/m)
+    expect(stdout).toMatch(/\nCUDA\n {2}costs: .*\n {2}remedy: install a driver\n/)
+    expect(stdout.split('\n').every((line) => line.length <= 80)).toBe(true)
+  })
+
+  it('says so when nothing is missing', async () => {
+    const { stdout } = await run(['doctor'], { fake: { probe: async () => RICH } })
+    expect(stdout).toContain('Nothing is missing.')
+    expect(stdout).toMatch(/^yes +CUDA +GPU A, GPU B \(CUDA 13\.0\)$/m)
+  })
+
+  it('prints facts and findings as JSON, an unlimited memlock as null', async () => {
+    const { stdout } = await run(['doctor', '--json', '/d'], { fake: { probe: async () => RICH } })
+    const result = JSON.parse(stdout)
+    expect(result.directory).toBe('/d')
+    expect(result.machine.cuda.devices).toEqual(['GPU A', 'GPU B'])
+    expect(result.machine.memory.memlockBytes).toBeNull()
+    expect(result.findings[0]).toEqual({
+      name: 'processor',
+      ok: true,
+      state: 'Test CPU, 16 cores',
+      cost: '',
+      remedy: '',
+    })
+  })
+})

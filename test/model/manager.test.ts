@@ -1,0 +1,118 @@
+/**
+ * Drives whole managers with random operations against the model in world.ts. A failure prints its seed and path; a case
+ * that found a bug is pinned as an example below.
+ */
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { CHAIN_BLOCKS, CHAINS, World, type WorldShape } from './world.ts'
+
+type Model = Record<string, never>
+type Command = fc.AsyncCommand<Model, World>
+
+function command(name: string, run: (world: World) => Promise<void>): Command {
+  return {
+    check: () => true,
+    async run(_, world) {
+      await run(world)
+      world.checkQuiet()
+    },
+    toString: () => name,
+  }
+}
+
+const chain = fc.nat({ max: CHAINS - 1 })
+const blocks = fc.integer({ min: 1, max: CHAIN_BLOCKS })
+const until = fc.constantFrom<'host' | 'disk'>('host', 'disk')
+
+/** Aborted before the call, in the same turn, or a few turns later. */
+async function withAbort(turns: number, run: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const controller = new AbortController()
+  if (turns === 0) controller.abort()
+  const running = run(controller.signal)
+  for (let i = 1; i < turns; i++) await new Promise((resolve) => setImmediate(resolve))
+  controller.abort()
+  await running
+}
+
+const commands = [
+  fc.tuple(chain, blocks, until).map(([c, n, to]) => command(`offload(${c}, ${n}, ${to})`, (w) => w.offload(c, n, to))),
+  fc.tuple(chain, blocks).map(([c, n]) => command(`onboard(${c}, ${n})`, (w) => w.onboard(c, n))),
+  fc.tuple(chain, blocks).map(([c, n]) => command(`hold(${c}, ${n})`, (w) => w.onboard(c, n, undefined, true))),
+  fc.nat({ max: 9 }).map((n) => command(`release(${n})`, async (w) => w.releasePin(n))),
+  fc
+    .tuple(chain, blocks, until, fc.nat({ max: 4 }))
+    .map(([c, n, to, turns]) =>
+      command(`abortOffload(${c}, ${n}, ${to}, ${turns})`, (w) =>
+        withAbort(turns, (signal) => w.offload(c, n, to, signal)),
+      ),
+    ),
+  fc
+    .tuple(chain, blocks, fc.nat({ max: 4 }))
+    .map(([c, n, turns]) =>
+      command(`abortOnboard(${c}, ${n}, ${turns})`, (w) => withAbort(turns, (signal) => w.onboard(c, n, signal))),
+    ),
+  fc
+    .tuple(chain, blocks, fc.boolean())
+    .map(([c, n, abandon]) => command(`publish(${c}, ${n}, ${abandon})`, (w) => w.publish(c, n, abandon))),
+  fc
+    .tuple(fc.array(fc.tuple(chain, blocks, until), { minLength: 2, maxLength: 5 }))
+    .map(([jobs]) =>
+      command(`together(${JSON.stringify(jobs)})`, async (w) => {
+        await Promise.all(
+          jobs.map(([c, n, to], i) => (i % 2 === 0 ? w.offload(c, n, to) : w.onboard(c, n))),
+        )
+      }),
+    ),
+  fc
+    .tuple(fc.nat({ max: 0x7fffffff }), fc.boolean())
+    .map(([at, table]) => command(`corrupt(${at}, ${table})`, async (w) => w.corrupt(at, table))),
+  fc.constant(command('crash', (w) => w.crash())),
+  fc
+    .tuple(chain, blocks)
+    .map(([c, n]) =>
+      command(`crashWhileWriting(${c}, ${n})`, async (w) => {
+        const writing = w.offload(c, n, 'disk')
+        for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+        const before = new Set(w.onDisk)
+        await writing
+        w.onDisk = before
+        await w.crash()
+      }),
+    ),
+  fc.constant(command('reopen', (w) => w.reopen())),
+]
+
+async function runModel(shape: WorldShape, runs: number): Promise<number> {
+  let verified = 0
+  await fc.assert(
+    fc.asyncProperty(fc.commands(commands, { maxCommands: 30, size: 'max' }), async (cmds) => {
+      const world = new World(shape)
+      await world.open()
+      try {
+        await fc.asyncModelRun(() => ({ model: {}, real: world }), cmds)
+        verified += world.verified
+      } finally {
+        await world.end()
+      }
+    }),
+    { numRuns: runs },
+  )
+  return verified
+}
+
+const RUNS = process.env.KVTIER_LONG === '1' ? 400 : 40
+
+test('with ample tiers nothing that was stored is ever missing, and no byte is wrong', { timeout: 600_000 }, async () => {
+  const verified = await runModel({ deviceSlots: 64, hostBlocks: 128, diskBlocks: 256, policy: 'lru' }, RUNS)
+  expect(verified).toBeGreaterThan(0)
+})
+
+test('with tiers that overflow at every step no byte is wrong and no slot leaks', { timeout: 600_000 }, async () => {
+  const verified = await runModel({ deviceSlots: 40, hostBlocks: 7, diskBlocks: 11, policy: 'lru' }, RUNS)
+  expect(verified).toBeGreaterThan(0)
+})
+
+test('the same holds for another eviction policy and a device smaller than a prompt', { timeout: 600_000 }, async () => {
+  const verified = await runModel({ deviceSlots: 8, hostBlocks: 5, diskBlocks: 9, policy: 'fifo' }, RUNS)
+  expect(verified).toBeGreaterThan(0)
+})
