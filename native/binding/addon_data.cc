@@ -16,8 +16,7 @@ AddonData::~AddonData() {
 void AddonData::on_cleanup(void* pointer) noexcept {
   auto& data = *static_cast<AddonData*>(pointer);
 #if defined(KVTIER_TESTING)
-  // An environment that ends while it holds I/O would wait for itself.
-  FaultyIo::instance().release();
+  if (data.holds_io) FaultyIo::instance().release();
 #endif
   if (data.queue) data.queue->close();
   if (data.client) data.client->shutdown();

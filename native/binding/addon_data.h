@@ -53,6 +53,11 @@ struct AddonData {
   // What a window's finalizer asks before it touches `windows`; gone with this object.
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
+#if defined(KVTIER_TESTING)
+  // This environment made I/O wait, and would wait for itself when it ends.
+  bool holds_io = false;
+#endif
+
   // The cleanup hook.
   static void on_cleanup(void* data) noexcept;
 };

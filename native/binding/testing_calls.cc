@@ -43,7 +43,8 @@ Napi::Value faults_injected(AddonData& /*data*/, const Napi::CallbackInfo& info)
   return Napi::Number::New(info.Env(), static_cast<double>(FaultyIo::instance().faults()));
 }
 
-Napi::Value hold_io(AddonData& /*data*/, const Napi::CallbackInfo& info) {
+Napi::Value hold_io(AddonData& data, const Napi::CallbackInfo& info) {
+  data.holds_io = true;
   FaultyIo::instance().hold();
   return info.Env().Undefined();
 }
@@ -52,7 +53,8 @@ Napi::Value held_io(AddonData& /*data*/, const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), FaultyIo::instance().held());
 }
 
-Napi::Value release_io(AddonData& /*data*/, const Napi::CallbackInfo& info) {
+Napi::Value release_io(AddonData& data, const Napi::CallbackInfo& info) {
+  data.holds_io = false;
   FaultyIo::instance().release();
   return info.Env().Undefined();
 }

@@ -1,6 +1,6 @@
 # kvtier_layer(name [USES layer...]): a static library of the sources in native/<name>/, or an interface library while
 # there are none. The binding is not a library: each addon compiles it with its own definitions.
-# kvtier_addon(target OUTPUT folder [DEFINES ...] [SOURCES ...] [BARE]): an addon of the binding (BARE: of SOURCES only).
+# kvtier_addon(target OUTPUT folder SOURCES ... [DEFINES ...]): an addon in <build>/<folder>.
 set(kvtier_processor ${CMAKE_SYSTEM_PROCESSOR})
 if(CMAKE_OSX_ARCHITECTURES)
   set(kvtier_processor ${CMAKE_OSX_ARCHITECTURES})
@@ -42,17 +42,13 @@ function(kvtier_layer name)
 endfunction()
 
 function(kvtier_addon target)
-  cmake_parse_arguments(ADDON "BARE" "OUTPUT" "DEFINES;SOURCES" ${ARGN})
-  set(sources ${ADDON_SOURCES})
-  if(NOT ADDON_BARE)
-    list(APPEND sources ${kvtier_binding_sources})
-  endif()
-  if(NOT sources)
+  cmake_parse_arguments(ADDON "" "OUTPUT" "DEFINES;SOURCES" ${ARGN})
+  if(NOT ADDON_SOURCES)
     message(STATUS "kvtier: ${target}.node has no sources yet and is not built")
     return()
   endif()
-  add_library(${target} MODULE ${sources})
-  target_compile_definitions(${target} PRIVATE ${ADDON_DEFINES} KVTIER_ADDON_NAME=${target})
+  add_library(${target} MODULE ${ADDON_SOURCES})
+  target_compile_definitions(${target} PRIVATE ${ADDON_DEFINES} KVTIER_ADDON_NAME=kvtier)
   if(ADDON_OUTPUT STREQUAL "testing")
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/test)
   endif()

@@ -5,14 +5,25 @@ file(GLOB_RECURSE kvtier_unit_test_sources CONFIGURE_DEPENDS ${kvtier_test_dir}/
 file(GLOB_RECURSE kvtier_limits_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/native/*.cc)
 file(GLOB kvtier_verify_source CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/storage/verify.cc)
 
-# The addon with `binding.testing`: faults and holds in the I/O seam.
-kvtier_addon(kvtier_testing OUTPUT testing DEFINES KVTIER_TESTING SOURCES ${kvtier_faulty_io_sources})
-# The same, with a comparison of checksums that always says yes: the crash tests must fail with it. Its own verify.cc
-# comes before the storage layer's archive, so the linker never takes that one.
+# The addon with `binding.testing`: faults and holds in the I/O seam. And the same with a comparison of checksums that
+# always says yes: the crash tests must fail with it. Its own verify.cc comes before the storage layer's archive, so the
+# linker never takes that one. The two share what does not know which of them it is in.
+set(kvtier_shared_sources ${kvtier_binding_sources} ${kvtier_faulty_io_sources})
+list(FILTER kvtier_shared_sources EXCLUDE REGEX "/testing_calls\\.cc$")
+set(kvtier_differing_sources ${kvtier_binding_sources})
+list(FILTER kvtier_differing_sources INCLUDE REGEX "/testing_calls\\.cc$")
+if(kvtier_shared_sources)
+  add_library(kvtier_testing_objects OBJECT ${kvtier_shared_sources})
+  target_compile_definitions(kvtier_testing_objects PRIVATE KVTIER_TESTING KVTIER_ADDON_NAME=kvtier)
+  target_include_directories(kvtier_testing_objects PRIVATE ${kvtier_test_dir})
+  target_link_libraries(kvtier_testing_objects PRIVATE kvtier_layer_binding kvtier_node)
+  list(APPEND kvtier_differing_sources $<TARGET_OBJECTS:kvtier_testing_objects>)
+endif()
+kvtier_addon(kvtier_testing OUTPUT testing DEFINES KVTIER_TESTING SOURCES ${kvtier_differing_sources})
 kvtier_addon(kvtier_unverified OUTPUT testing DEFINES KVTIER_TESTING KVTIER_UNVERIFIED
-             SOURCES ${kvtier_faulty_io_sources} ${kvtier_verify_source})
+             SOURCES ${kvtier_differing_sources} ${kvtier_verify_source})
 # Limits that benchmarks divide by: plain loops over the machine, measured in the same process.
-kvtier_addon(limits BARE OUTPUT testing SOURCES ${kvtier_limits_sources})
+kvtier_addon(limits OUTPUT testing SOURCES ${kvtier_limits_sources})
 
 find_path(KVTIER_DOCTEST_INCLUDE doctest/doctest.h)
 find_path(KVTIER_XXHASH_INCLUDE xxhash.h)

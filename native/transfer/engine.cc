@@ -21,8 +21,18 @@ Registry& registry() {
   return *instance;
 }
 
+unsigned processors() noexcept {
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// Most of them wait for a disk most of the time.
 unsigned default_threads() noexcept {
-  return std::clamp(2 * std::thread::hardware_concurrency(), 2u, 8u);
+  return std::clamp(2 * processors(), 2u, 8u);
+}
+
+// A copy keeps a processor busy, and one is the event loop's.
+unsigned copy_limit() noexcept {
+  return std::max(1u, processors() - 1);
 }
 
 }  // namespace
@@ -41,7 +51,7 @@ Result<std::shared_ptr<Engine>> Engine::acquire(unsigned threads) {
   return engine;
 }
 
-Engine::Engine(unsigned threads) : thread_count_(threads), schedule_(threads), seats_(threads) {}
+Engine::Engine(unsigned threads) : thread_count_(threads), schedule_(threads, copy_limit()), seats_(threads) {}
 
 Engine::~Engine() {
   {

@@ -41,6 +41,8 @@ struct PathTraits {
   bool has_target = false;       // source and target are two places
   bool makes_checksum = false;   // of every block; a target in memory keeps it
   bool needs_checksums = false;  // the target in memory, or what goes to disk, must keep them
+
+  [[nodiscard]] constexpr bool memory_only() const noexcept { return !reads_disk && !writes_disk; }
 };
 
 [[nodiscard]] constexpr PathTraits traits_of(TransferPath path) noexcept {

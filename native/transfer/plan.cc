@@ -74,7 +74,7 @@ Plan plan_transfer(TransferPath path, std::uint64_t block_bytes, std::uint64_t s
   Plan plan;
   plan.order.resize(moves.size());
   std::iota(plan.order.begin(), plan.order.end(), 0u);
-  if (!traits.reads_disk && !traits.writes_disk) {
+  if (traits.memory_only()) {
     plan_copies(block_bytes, plan);
     return plan;
   }

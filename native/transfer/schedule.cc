@@ -17,8 +17,10 @@ constexpr std::size_t index_of(Lane lane) noexcept {
 
 }  // namespace
 
-Schedule::Schedule(unsigned thread_count) noexcept : long_limit_(std::max(1u, thread_count - 1)) {
+Schedule::Schedule(unsigned thread_count, unsigned copy_limit) noexcept
+    : long_limit_(std::max(1u, thread_count - 1)), copy_limit_(copy_limit) {
   KVTIER_CHECK(thread_count > 0);
+  KVTIER_CHECK(copy_limit > 0);
 }
 
 void Schedule::add(std::shared_ptr<Batch> batch) {
@@ -99,6 +101,7 @@ Work Schedule::take_op(Batches& batches) {
       ++disk_reads_running_;
     }
     if (batch.traits.writes_disk) ++disk_writes_running_;
+    if (batch.traits.memory_only()) ++copies_running_;
     if (batch.next_op == batch.plan.ops.size()) batches.erase(entry);
     return work;
   }
@@ -108,6 +111,7 @@ Work Schedule::take_op(Batches& batches) {
 bool Schedule::may_start(const Batch& batch, const PlannedOp& op) noexcept {
   const bool reads = disk_reads_waiting_ + disk_reads_running_ > 0;
   if (batch.traits.writes_disk && reads && disk_writes_running_ > 0) return false;
+  if (batch.traits.memory_only() && copies_running_ >= copy_limit_) return false;
   ClientState& client = *batch.client;
   const std::size_t direction = index_of(batch.direction);
   // A batch behind one that has to wait for bytes waits too, or large operations would never get their turn.
@@ -128,6 +132,7 @@ void Schedule::finish(const Work& work) noexcept {
   batch.client->bytes_in_flight[index_of(batch.direction)] -= work.op.bytes;
   if (batch.traits.reads_disk) --disk_reads_running_;
   if (batch.traits.writes_disk) --disk_writes_running_;
+  if (batch.traits.memory_only()) --copies_running_;
 }
 
 bool Schedule::has_waiting() const noexcept {

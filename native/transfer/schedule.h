@@ -4,6 +4,7 @@
 // - Onboarding before offloading; within a class, in the order of submission.
 // - A client's bytes in flight are bounded for each direction; a single larger operation may run alone.
 // - While disk reads wait or run, at most one disk write is in flight.
+// - Copies and checks of memory, which keep a processor busy, leave one to the event loop.
 #pragma once
 
 #include <array>
@@ -104,8 +105,8 @@ struct Work {
 
 class Schedule {
  public:
-  // `thread_count` is at least 1.
-  explicit Schedule(unsigned thread_count) noexcept;
+  // `thread_count` and `copy_limit`, the most memory operations at a time, are at least 1.
+  Schedule(unsigned thread_count, unsigned copy_limit) noexcept;
 
   // A batch of at least one operation.
   void add(std::shared_ptr<Batch> batch);
@@ -132,6 +133,7 @@ class Schedule {
   [[nodiscard]] bool may_start(const Batch& batch, const PlannedOp& op) noexcept;
 
   unsigned long_limit_;
+  unsigned copy_limit_;
   std::deque<std::unique_ptr<Task>> tasks_;
   std::array<Batches, 2> batches_;  // onboard, offload
   std::uint64_t scan_ = 0;
@@ -139,6 +141,7 @@ class Schedule {
   std::uint64_t disk_reads_waiting_ = 0;  // operations
   std::uint32_t disk_reads_running_ = 0;
   std::uint32_t disk_writes_running_ = 0;
+  std::uint32_t copies_running_ = 0;
 };
 
 }  // namespace kvtier

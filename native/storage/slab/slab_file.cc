@@ -6,9 +6,8 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstdlib>
-#include <memory>
 
 #include "platform/file_io.h"
 
@@ -125,10 +124,8 @@ bool SlabFile::try_direct() {
   const int flags = ::fcntl(file_.get(), F_GETFL);
   if (flags < 0 || ::fcntl(file_.get(), F_SETFL, flags | O_DIRECT) != 0) return false;
   // Some file systems take the flag and refuse the first access, or want more than 4 KiB of alignment.
-  const std::unique_ptr<void, decltype(&std::free)> page(std::aligned_alloc(kDirectAlignment, kDirectAlignment),
-                                                         std::free);
-  KVTIER_CHECK(page != nullptr);
-  const iovec part{page.get(), kDirectAlignment};
+  alignas(kDirectAlignment) std::array<std::byte, kDirectAlignment> page;
+  const iovec part{page.data(), page.size()};
   if (file_io().preadv(file_.get(), &part, 1, 0) < 0 && errno == EINVAL) {
     (void)::fcntl(file_.get(), F_SETFL, flags);
     return false;

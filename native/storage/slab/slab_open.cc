@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "layout/slot_layout.h"
+#include "platform/file_io.h"
 #include "storage/slab/random_bytes.h"
 #include "storage/slab/superblock_file.h"
 
@@ -68,6 +69,13 @@ Status keep(OpenedSlab& opened, const SlabOptions& options) {
   return opened.slab.shrink_to(size);
 }
 
+// A file's own sync does not have to bring its name to the disk.
+Status sync_names(const StoreDirectory& directory) {
+  const int error = file_io().sync(directory.fd());
+  if (error == 0) return Status::ok();
+  return Status(Code::kIo, Status::from_errno(error, "syncing " + directory.path()).message());
+}
+
 Result<OpenedSlab> open_files(const StoreDirectory& directory, std::uint32_t group) {
   auto table = SlabFile::open(directory, file_name(group, ".table"));
   if (!table.is_ok()) return table.status();
@@ -100,6 +108,7 @@ Result<OpenedSlab> open_slab(const StoreDirectory& directory, const SlabOptions&
     opened.superblock = *found.value();
     status = keep(opened, options);
   }
+  if (status.is_ok() && (opened.slab.created() || opened.table.created())) status = sync_names(directory);
   if (!status.is_ok()) return status;
   opened.slab.keep();
   opened.table.keep();

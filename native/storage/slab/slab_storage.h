@@ -42,10 +42,12 @@ class SlabStorage final : public Storage {
  public:
   // Opens or creates the two files and reads the superblock; no record is read. A foreign, truncated or garbage file
   // becomes a fresh store under a new store id. Fails: kNoSpace (the slab is preallocated), kNotWritable, kIo,
-  // kLayoutMismatch (a valid superblock of the same fingerprint but another geometry), kUnsupported (a newer format).
+  // kLayoutMismatch (a valid superblock of the same fingerprint but another geometry), kUnsupported (a newer format),
+  // kInvalidValue, kOutOfMemory, kNotAStore (a link or a folder where a file belongs).
   [[nodiscard]] static Result<std::unique_ptr<SlabStorage>> open(const StoreDirectory& directory,
                                                                  const SlabOptions& options);
-  // For inspect and verify: shape and slot count come from the superblock; nothing is written. Fails: kNotAStore.
+  // For inspect and verify: shape and slot count come from the superblock; nothing is written. Fails: kNotAStore,
+  // kUnsupported (a newer format), kNotWritable (no right to look), kIo.
   [[nodiscard]] static Result<std::unique_ptr<SlabStorage>> open_read_only(const StoreDirectory& directory,
                                                                            std::uint32_t group);
   ~SlabStorage() override;

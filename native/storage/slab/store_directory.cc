@@ -84,7 +84,10 @@ Result<FileDescriptor> open_checked(int parent_fd, const std::string& name, cons
 
 // A directory below one that is already known to be safe.
 Result<FileDescriptor> make_below(const FileDescriptor& parent, const std::string& name, const std::string& path) {
-  if (::mkdirat(parent.get(), name.c_str(), kDirectoryMode) != 0 && errno != EEXIST) {
+  if (::mkdirat(parent.get(), name.c_str(), kDirectoryMode) == 0) {
+    // A directory whose name was lost with the power is an empty store, which is allowed: a failure does not matter.
+    (void)::fsync(parent.get());
+  } else if (errno != EEXIST) {
     return Status::from_errno(errno, "making the directory " + path);
   }
   return open_checked(parent.get(), name, path, O_NOFOLLOW);

@@ -15,12 +15,14 @@ using Fingerprint = std::array<std::uint8_t, 32>;
 
 class StoreDirectory {
  public:
-  // Makes what is missing and takes the lock. Fails: kNotADirectory, kNotWritable, kUnsafeDirectory (owned by another
-  // user, or writable by group or others), kLocked (the message names the holder's pid), kIo.
+  // Makes what is missing and takes the lock. The root is used as given (it may be a link); nothing below it is. Fails:
+  // kInvalidValue (an empty name), kNotADirectory, kNotWritable, kUnsafeDirectory (owned by another user, or writable
+  // by group or others), kLocked (the message names the holder's pid), kNoSpace, kIo.
   [[nodiscard]] static Result<std::unique_ptr<StoreDirectory>> open(const std::string& root,
                                                                     const Fingerprint& fingerprint);
   // Opens an existing store directory (the one with the tables, not the root) to look only: nothing is created, no lock
-  // is taken. Fails: kNotADirectory, kNotAStore.
+  // is taken. The fingerprint is the one that the tables name. Fails: kNotADirectory, kNotAStore, kUnsupported (a newer
+  // format), kNotWritable (no right to look), kIo.
   [[nodiscard]] static Result<std::unique_ptr<StoreDirectory>> open_read_only(const std::string& path);
 
   ~StoreDirectory();

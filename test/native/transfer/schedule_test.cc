@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint64_t kOpBytes = 1000;
 
 struct Bench {
-  explicit Bench(unsigned threads = 4) : schedule(threads) {}
+  explicit Bench(unsigned threads = 4, unsigned copies = 4) : schedule(threads, copies) {}
 
   std::shared_ptr<ClientState> client(std::uint64_t bytes = 1 << 30) {
     auto state = std::make_shared<ClientState>();
@@ -178,6 +178,20 @@ TEST_CASE("a batch whose rest was dropped starts nothing more") {
   CHECK(bench.schedule.take().is_nothing());
   CHECK(bench.schedule.drop_rest(*batch).empty());
   CHECK_FALSE(bench.schedule.has_waiting());
+}
+
+TEST_CASE("memory operations leave threads to others when their number is reached") {
+  Bench bench(4, 1);
+  const auto client = bench.client();
+  const auto copies = bench.add(client, kCopy, true, 2);
+  const auto reads = bench.add(client, kRead, true, 2);
+  Work copy = bench.schedule.take();
+  CHECK(copy.batch == copies);
+  CHECK(bench.schedule.take().batch == reads);
+  CHECK(bench.schedule.take().batch == reads);
+  CHECK(bench.schedule.take().is_nothing());
+  bench.end(copy);
+  CHECK(bench.schedule.take().batch == copies);
 }
 
 TEST_CASE("tasks start before transfers, one at a time for each client and lane") {

@@ -93,6 +93,7 @@ void store_run(SlabStorage& slab, std::uint32_t first_slot, const std::vector<st
       told.stored[numbers[i]] = first_slot + static_cast<std::uint32_t>(i);
     } else {
       told.failed.insert(numbers[i]);
+      CHECK(load(slab, first_slot + static_cast<std::uint32_t>(i), numbers[i]) == Found::kMiss);
     }
   }
 }
@@ -219,6 +220,26 @@ TEST_CASE("whichever call of a first opening fails, no file is left behind and t
       CHECK(load(*slab, 7, 1000) == Found::kHit);
     });
   }
+}
+
+TEST_CASE("a store whose superblocks cannot be read is an error, never a fresh store") {
+  class UnreadableIo final : public FileIo {
+   public:
+    ssize_t preadv(int, const iovec*, int, std::uint64_t) noexcept override {
+      errno = EIO;
+      return -1;
+    }
+  };
+  const TemporaryDirectory temporary;
+  const auto directory = open_directory(temporary.path());
+  make_store(*directory);
+  UnreadableIo io;
+  {
+    const ScopedFileIo scoped(io);
+    CHECK(SlabStorage::open(*directory, options_of(8)).status().code() == Code::kIo);
+  }
+  const auto slab = open_slab_storage(*directory, options_of(8));
+  CHECK(recover(*slab).hashes.size() == 5);
 }
 
 TEST_CASE("an error names the file, the offset, what was asked and what was moved") {
