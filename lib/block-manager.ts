@@ -346,6 +346,7 @@ function groupTiers(
       tiers[DEVICE].storage !== null && !tiers[DEVICE].accounted
         ? new BorrowedSlots(tiers[DEVICE].slotCount, group.name)
         : null,
+    inHand: new Map(),
   }
 }
 

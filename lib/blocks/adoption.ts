@@ -99,8 +99,9 @@ export class Adoption {
     const slot = this.#contents.slots[row]!
     const existing = registry.find(this.#hashes, row)
     if (existing >= 0) {
-      this.#entries[row] = existing + 1
-      return tier.slotOf(existing) < 0 && tier.pool.isFree(slot) ? FOUND : LEFT_OUT
+      const joins = tier.slotOf(existing) < 0 && tier.pool.isFree(slot)
+      if (joins || registry.copies[existing]! > 0) this.#entries[row] = existing + 1
+      return joins ? FOUND : LEFT_OUT
     }
     if (!tier.pool.isFree(slot) || registry.count === registry.capacity) return LEFT_OUT
     // Close to the slot's number: a sequence's slots mostly follow each other, and so will its entries.

@@ -70,7 +70,7 @@ export class BlockPool {
 
   /** The entry that a slot was assigned to; {@link NO_ENTRY} for a taken slot that was not. */
   ownerOf(slot: number): number {
-    return this.#owners[slot]! - 1
+    return (this.#owners[slot] ?? 0) - 1
   }
 
   /** A free slot, now filling, preferably the one after the last; -1 when none is free. */

@@ -60,17 +60,18 @@ interface MovedReport {
   readonly failedBlocks: number
 }
 
-/** What a way of replaying found. */
-interface Outcome {
-  readonly tiers: readonly TierReport[]
-  readonly bytes: MovedReport
-}
-
-/** How late the event loop was, in milliseconds. */
+/** How late the event loop was while requests were served, in milliseconds. */
 interface LoopDelay {
   readonly p50: number
   readonly p99: number
   readonly max: number
+}
+
+/** What a way of replaying found. */
+interface Outcome {
+  readonly tiers: readonly TierReport[]
+  readonly bytes: MovedReport
+  readonly delay: LoopDelay
 }
 
 const NOTHING_MOVED: MovedReport = { offloaded: 0, onboarded: 0, verifiedBlocks: 0, wrongBlocks: 0, failedBlocks: 0 }
@@ -119,15 +120,17 @@ async function readTraceFile(context: ReplayContext, path: string): Promise<Trac
 async function account(context: ReplayContext, trace: Trace, policy: string, capacity: number): Promise<Outcome> {
   const progress = startProgress(context, 'replaying requests', trace.requests)
   try {
-    const { hits } = await replayTrace(trace, {
-      capacity: { blocks: capacity },
-      policy,
-      onProgress: (requests) => {
-        context.signal.throwIfAborted()
-        progress.update(requests)
-      },
-    })
-    return { tiers: [tierReport(trace, 'host', capacity, hits)], bytes: NOTHING_MOVED }
+    const { result, delay } = await watchingLoop(() =>
+      replayTrace(trace, {
+        capacity: { blocks: capacity },
+        policy,
+        onProgress: (requests) => {
+          context.signal.throwIfAborted()
+          progress.update(requests)
+        },
+      }),
+    )
+    return { tiers: [tierReport(trace, 'host', capacity, result.hits)], bytes: NOTHING_MOVED, delay }
   } finally {
     progress.end()
   }
@@ -144,11 +147,13 @@ async function move(context: ReplayContext, trace: Trace, policy: string, sizes:
   const replay = await MovingReplay.open({ ...sizes, policy, longestRequest: trace.longestRequest })
   const progress = startProgress(context, 'replaying requests', trace.requests)
   try {
-    for (let request = 0; request < trace.requests; ++request) {
-      context.signal.throwIfAborted()
-      await replay.serve(trace.nodes.subarray(trace.starts[request], trace.starts[request + 1]))
-      progress.update(request + 1)
-    }
+    const { delay } = await watchingLoop(async () => {
+      for (let request = 0; request < trace.requests; ++request) {
+        context.signal.throwIfAborted()
+        await replay.serve(trace.nodes.subarray(trace.starts[request], trace.starts[request + 1]))
+        progress.update(request + 1)
+      }
+    })
     const { hits, ...moved } = replay.result()
     const tiers = [tierReport(trace, 'host', sizes.hostBlocks, hits.host)]
     if (sizes.diskBlocks > 0) tiers.push(tierReport(trace, 'disk', sizes.diskBlocks, hits.disk))
@@ -161,6 +166,7 @@ async function move(context: ReplayContext, trace: Trace, policy: string, sizes:
         wrongBlocks: moved.wrongBlocks,
         failedBlocks: moved.failedBlocks,
       },
+      delay,
     }
   } finally {
     progress.end()
@@ -187,13 +193,7 @@ function checkOptions({ values }: ReplayContext): void {
   }
 }
 
-function textOf(
-  trace: Trace,
-  policy: string,
-  outcome: Outcome,
-  delay: LoopDelay,
-  blockBytes: number | undefined,
-): string {
+function textOf(trace: Trace, policy: string, outcome: Outcome, blockBytes: number | undefined): string {
   const hits = outcome.tiers.reduce((sum, tier) => sum + tier.hits, 0)
   const rate = formatPercent(trace.references === 0 ? 0 : (100 * hits) / trace.references)
   const size = blockBytes === undefined ? '' : ` of ${formatBytes(blockBytes)}`
@@ -211,7 +211,7 @@ function textOf(
     { title: 'HITS', align: 'right' },
     { title: 'HIT RATE', align: 'right' },
   ] as const
-  const { bytes } = outcome
+  const { bytes, delay } = outcome
   const moved =
     blockBytes === undefined
       ? ''
@@ -235,11 +235,9 @@ async function run(context: ReplayContext): Promise<VerbResult> {
   const hostShare = (bytes === undefined ? undefined : host) ?? capacity ?? { count: 1 }
   const hostBlocks = countOfShare(hostShare, trace.uniqueBlocks)
   const diskBlocks = disk === undefined ? 0 : countOfShare(disk, trace.uniqueBlocks)
-  const { result: outcome, delay } = await watchingLoop(() =>
-    bytes === undefined
-      ? account(context, trace, policy, hostBlocks)
-      : move(context, trace, policy, { blockBytes: bytes, hostBlocks, diskBlocks }),
-  )
+  const outcome = await (bytes === undefined
+    ? account(context, trace, policy, hostBlocks)
+    : move(context, trace, policy, { blockBytes: bytes, hostBlocks, diskBlocks }))
   const hits = outcome.tiers.reduce((sum, tier) => sum + tier.hits, 0)
   return {
     json: {
@@ -253,9 +251,9 @@ async function run(context: ReplayContext): Promise<VerbResult> {
       hitRatePercent: trace.references === 0 ? 0 : (100 * hits) / trace.references,
       tiers: outcome.tiers,
       bytes: outcome.bytes,
-      eventLoopDelayMs: delay,
+      eventLoopDelayMs: outcome.delay,
     },
-    text: textOf(trace, policy, outcome, delay, bytes),
+    text: textOf(trace, policy, outcome, bytes),
     exitCode: outcome.bytes.wrongBlocks === 0 ? 0 : 1,
   }
 }

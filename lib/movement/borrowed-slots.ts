@@ -43,8 +43,8 @@ export class BorrowedSlots {
           `Slot ${slot} of layer group ${this.#name} was named at position ${i}; it has slots 0 to ${marks.length - 1}.`,
         )
       }
-      if (mark === WRITING || (writes && mark > 0)) {
-        const twice = taken.includes(slot)
+      const twice = mark > 0 && taken.includes(slot)
+      if (twice || mark === WRITING || (writes && mark > 0)) {
         giveBack()
         throw new KvError(
           'ERR_KV_SLOT_REPEATED',

@@ -24,6 +24,8 @@ export interface GroupTiers {
   readonly tiers: readonly [TierSlots, TierSlots, TierSlots]
   /** Slots of borrowed device memory that a transfer uses now; null where G1 is owned or absent. */
   readonly borrowed: BorrowedSlots | null
+  /** Host slots by tenant that requests have taken and given to no block yet: they count against quotas, too. */
+  readonly inHand: Map<number, number>
 }
 
 /** Shared by all movement of one manager. */
@@ -73,6 +75,14 @@ export function evictNow(context: MovementContext, tiers: GroupTiers, entry: num
   else if (tier === DISK) context.counters.evictedFromDisk++
   context.events.emit('evicted', { tier: tierName(tier), blocks: 1, group: tiers.group.name })
   return true
+}
+
+/** The entry of a block that is to be stored; one whose time is over is dropped, so that it is stored anew. -1 = none. */
+export function findUnexpired(context: MovementContext, tiers: GroupTiers, words: Uint32Array, index: number): number {
+  const entry = tiers.blocks.find(words, index)
+  if (entry < 0 || !tiers.blocks.isExpired(entry, nowSeconds(context))) return entry
+  context.counters.lost += tiers.blocks.drop(entry)
+  return -1
 }
 
 /** Copies `count` blocks' hashes out of packed words, as the bytes that native code takes. */

@@ -17,7 +17,7 @@ export interface DevicePin {
    * @throws KvError ERR_KV_RELEASED, ERR_KV_INVALID_VALUE (no such group)
    */
   slots(group?: string): Uint32Array
-  /** Gives the slots back. Calling it again does nothing. */
+  /** Gives the slots back, those that a transfer still uses when it has settled. Calling it again does nothing. */
   release(): void
   [Symbol.dispose](): void
 }
@@ -29,6 +29,7 @@ export class DeviceSlots implements DevicePin {
   readonly #slots: readonly Uint32Array[]
   /** By group and block: the entry that was published in the slot, or -1 while the slot is only reserved. */
   readonly #entries: readonly Int32Array[]
+  #users = 0
   #released = false
 
   /** Takes over slots that are `filling` (entry -1) or pinned once (entry set). */
@@ -41,6 +42,20 @@ export class DeviceSlots implements DevicePin {
 
   get released(): boolean {
     return this.#released
+  }
+
+  /** Whether they are slots of the manager that has these layer groups. */
+  isOf(groups: readonly GroupTiers[]): boolean {
+    return this.#groups === groups
+  }
+
+  /** A transfer uses the slots until it calls the function that this returns: they are given to nobody before. */
+  use(): () => void {
+    this.#users++
+    return () => {
+      this.#users--
+      if (this.#released && this.#users === 0) this.#giveBack()
+    }
   }
 
   slots(group?: string): Uint32Array {
@@ -84,6 +99,10 @@ export class DeviceSlots implements DevicePin {
   release(): void {
     if (this.#released) return
     this.#released = true
+    if (this.#users === 0) this.#giveBack()
+  }
+
+  #giveBack(): void {
     for (const tiers of this.#groups) {
       const slots = this.#slots[tiers.index] ?? new Uint32Array()
       const entries = this.#entries[tiers.index] ?? new Int32Array()

@@ -57,6 +57,18 @@ export class DiskWriter {
   }
 
   async #writeBatch(tiers: GroupTiers, wanted: readonly number[]): Promise<WriteReport> {
+    // What is before these blocks on disk must not make room for them: they could not be used without it.
+    const { blocks } = tiers
+    const before = wanted.map((entry) => blocks.parentOf(entry)).filter((parent) => blocks.holds(parent, DISK))
+    for (const parent of before) blocks.pin(parent, DISK)
+    try {
+      return await this.#writePinned(tiers, wanted)
+    } finally {
+      for (const parent of before) blocks.unpin(parent, DISK)
+    }
+  }
+
+  async #writePinned(tiers: GroupTiers, wanted: readonly number[]): Promise<WriteReport> {
     const context = this.#context()
     const { blocks } = tiers
     const batch: number[] = []

@@ -33,6 +33,11 @@ export const fence: {
 export function checkFence(name: string, value: unknown): Fence {
   const kind = value !== null && typeof value === 'object' && 'kind' in value ? value.kind : undefined
   if (kind === 'quiet') return value as QuietFence
-  if (kind === 'promise' && (value as PromiseFence).promise instanceof Promise) return value as PromiseFence
+  if (kind === 'promise' && (value as PromiseFence).promise instanceof Promise) {
+    const given = value as PromiseFence
+    // A transfer that ended early waits for it no more; its rejection must not be unhandled then.
+    given.promise.catch(() => undefined)
+    return given
+  }
   return invalidType(name, 'a fence (fence.quiet() when nothing still touches the memory)', value)
 }

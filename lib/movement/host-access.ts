@@ -2,17 +2,26 @@
  * Host memory for callers without device pointers: slots to fill and publish, and held blocks to read, through windows
  * of one block each. Host memory is never exposed whole.
  */
-import { KvError } from '../errors.js'
+import { isKvError, KvError } from '../errors.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { integer, invalidValue, object } from '../options.js'
 import { DISK, HOST } from '../tiers/types.js'
-import { type GroupTiers, hashBytes, markPending, type MovementContext, nowSeconds, storageOf } from './context.js'
+import {
+  findUnexpired,
+  type GroupTiers,
+  hashBytes,
+  markPending,
+  type MovementContext,
+  nowSeconds,
+  storageOf,
+} from './context.js'
 import { fence } from './fence.js'
-import { startBatch } from './native-batch.js'
+import { type NativeBatch, startBatch } from './native-batch.js'
 import { runOnboard } from './onboard.js'
-import { giveBackRoom, takeHostRoom } from './room.js'
-import type { ActiveTransfers, Sequence } from './sequence.js'
+import { giveBackRoom, putDown, takeHostRoom } from './room.js'
+import { type ActiveTransfers, checkLimits, type Sequence } from './sequence.js'
 import { Outcomes, TransferControl, type TransferLimits, type TransferResult } from './transfer.js'
+import { Windows, WindowTable } from './windows.js'
 
 /** What `manager.host.reserve` takes. */
 export interface ReserveOptions {
@@ -26,27 +35,6 @@ export interface ReserveOptions {
 export interface PublishOptions {
   /** `disk`: resolve when the blocks would survive a kill -9 (default `host`). */
   readonly until?: 'host' | 'disk'
-}
-
-/** Opens windows and closes what it opened. */
-class Windows {
-  readonly #context: MovementContext
-  readonly #open = new Set<ArrayBuffer>()
-
-  constructor(context: MovementContext) {
-    this.#context = context
-  }
-
-  open(tiers: GroupTiers, slot: number): Uint8Array {
-    const window = this.#context.binding.openWindow(storageOf(tiers, HOST), slot)
-    this.#open.add(window)
-    return new Uint8Array(window, 0, tiers.blockBytes)
-  }
-
-  closeAll(): void {
-    for (const window of this.#open) this.#context.binding.closeWindow(window)
-    this.#open.clear()
-  }
 }
 
 function groupOf(context: MovementContext, name: string | undefined): GroupTiers {
@@ -76,11 +64,12 @@ export class HostReservation {
     sequence: Sequence,
     firstBlock: number,
     entries: readonly Int32Array[],
+    windows: WindowTable,
     end: () => void,
   ) {
     this.#context = context
     this.#sequence = sequence
-    this.#windows = new Windows(context)
+    this.#windows = new Windows(windows)
     this.#entries = entries
     this.#end = end
     this.firstBlock = firstBlock
@@ -112,17 +101,19 @@ export class HostReservation {
    * filled.
    *
    * @returns the outcome of every position
-   * @throws KvError ERR_KV_RELEASED, ERR_KV_CLOSED
+   * @throws KvError ERR_KV_RELEASED, ERR_KV_CLOSED; ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the option
    */
   async publish(options: PublishOptions = {}): Promise<TransferResult> {
     this.#checkOpen()
     this.#context.checkOpen()
+    const until = object('options', options).until ?? 'host'
+    if (until !== 'host' && until !== 'disk') invalidValue('until', "'host' or 'disk'", until)
     this.#over = true
     this.#windows.closeAll()
     const outcomes = new Outcomes(this.blockCount)
     try {
       await Promise.all(this.#context.groups.map((tiers) => this.#publishGroup(tiers, outcomes)))
-      if (options.until === 'disk') await Promise.all(this.#context.groups.map((tiers) => this.#writeGroup(tiers)))
+      if (until === 'disk') await Promise.all(this.#context.groups.map((tiers) => this.#writeGroup(tiers)))
       this.#report(outcomes)
     } finally {
       this.#end()
@@ -162,9 +153,20 @@ export class HostReservation {
     const context = this.#context
     const slots = Uint32Array.from(positions, (i) => blocks.slotOf(entries[i] ?? -1, HOST))
     const hashes = hashBytes(this.#sequence.hashes.words, positions.map((i) => this.firstBlock + i))
-    const native = startBatch(context.completions, positions.length, (ticket) =>
-      context.binding.startSeal(ticket, storageOf(tiers, HOST), slots, hashes),
-    )
+    let native: NativeBatch
+    try {
+      native = startBatch(context.completions, positions.length, (ticket) =>
+        context.binding.startSeal(ticket, storageOf(tiers, HOST), slots, hashes),
+      )
+    } catch (error) {
+      for (const i of positions) {
+        blocks.abandon(entries[i] ?? -1, HOST)
+        const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
+        outcomes.fail(i, code, error instanceof Error ? error.message : '')
+      }
+      context.counters.transferFailures += positions.length
+      return
+    }
     const { codes, message } = await native.done
     await native.settled
     let stored = 0
@@ -187,7 +189,7 @@ export class HostReservation {
 
   #heldEntry(tiers: GroupTiers, position: number): number {
     const entry = tiers.blocks.find(this.#sequence.hashes.words, this.firstBlock + position)
-    return entry >= 0 && tiers.blocks.isHeld(entry) ? entry : -1
+    return entry >= 0 && (tiers.blocks.holds(entry, HOST) || tiers.blocks.holds(entry, DISK)) ? entry : -1
   }
 
   async #writeGroup(tiers: GroupTiers): Promise<void> {
@@ -221,16 +223,23 @@ export class HostReading {
   #over = false
 
   /** @internal */
-  constructor(context: MovementContext, result: TransferResult, entries: readonly Int32Array[], end: () => void) {
+  constructor(
+    context: MovementContext,
+    result: TransferResult,
+    entries: readonly Int32Array[],
+    windows: WindowTable,
+    end: () => void,
+  ) {
     this.#context = context
-    this.#windows = new Windows(context)
+    this.#windows = new Windows(windows)
     this.#entries = entries
     this.#end = end
     this.result = result
   }
 
   /**
-   * The bytes of block `index` in canonical order. Not to be written; detached when the reading is released.
+   * The bytes of block `index` in canonical order. Not to be written. Detached when the reading is released, or, where
+   * other readings look into the same block, with the last of them.
    *
    * @throws KvError ERR_KV_RELEASED; ERR_KV_INVALID_VALUE when the load did not bring the block
    */
@@ -259,12 +268,15 @@ export class HostReading {
 export class HostAccess {
   readonly #context: MovementContext
   readonly #active: ActiveTransfers
+  readonly #windows: WindowTable
   readonly #held = new Set<{ release(): void }>()
+  #ended = false
 
   /** @internal */
   constructor(context: MovementContext, active: ActiveTransfers) {
     this.#context = context
     this.#active = active
+    this.#windows = new WindowTable(context.binding)
   }
 
   /**
@@ -291,11 +303,15 @@ export class HostAccess {
     for (const tiers of context.groups) {
       entries.push(await this.#reserveGroup(tiers, sequence, firstBlock, blockCount, ends))
     }
-    const reservation: HostReservation = new HostReservation(context, sequence, firstBlock, entries, () => {
+    const reservation: HostReservation = new HostReservation(context, sequence, firstBlock, entries, this.#windows, () => {
       this.#held.delete(reservation)
       for (const end of ends) end()
     })
     this.#held.add(reservation)
+    if (this.#ended) {
+      reservation.release()
+      context.checkOpen()
+    }
     return reservation
   }
 
@@ -309,12 +325,13 @@ export class HostAccess {
     const { blocks } = tiers
     const { hashes, meta } = sequence
     const missing = (i: number): boolean => {
-      const entry = blocks.find(hashes.words, firstBlock + i)
-      return entry < 0 || !(blocks.isHeld(entry) || blocks.slotOf(entry, HOST) >= 0)
+      const entry = findUnexpired(this.#context, tiers, hashes.words, firstBlock + i)
+      return entry < 0 || !(blocks.holds(entry, HOST) || blocks.holds(entry, DISK) || blocks.slotOf(entry, HOST) >= 0)
     }
     let wanted = 0
     for (let i = 0; i < count; i++) if (missing(i)) wanted++
     const slots = await takeHostRoom(this.#context, tiers, wanted, meta.tenant, () => true)
+    putDown(tiers, meta.tenant, slots.length)
     const expiresAtS = meta.ttlMs === 0 ? 0 : nowSeconds(this.#context) + Math.max(1, Math.ceil(meta.ttlMs / 1000))
     const entries = new Int32Array(count).fill(-1)
     for (let i = 0; i < count && slots.length > 0; i++) {
@@ -340,8 +357,9 @@ export class HostAccess {
   async load(sequence: Sequence, options: TransferLimits & { readonly maxBlocks?: number } = {}): Promise<HostReading> {
     const context = this.#context
     context.checkOpen()
+    const limits = checkLimits(object('options', options))
     const maxBlocks = integer('maxBlocks', options.maxBlocks ?? 0x7fffffff, 0)
-    const control = new TransferControl(context.completions, options, options.deadlineMs ?? context.deadlineMs)
+    const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
     const forget = this.#active.add(control)
     let release: () => void = () => undefined
     let entries: readonly Int32Array[] = []
@@ -363,19 +381,24 @@ export class HostAccess {
         },
         control,
       )
-      const reading: HostReading = new HostReading(context, result, entries, () => {
+      const reading: HostReading = new HostReading(context, result, entries, this.#windows, () => {
         this.#held.delete(reading)
         release()
       })
       this.#held.add(reading)
+      if (this.#ended) {
+        reading.release()
+        context.checkOpen()
+      }
       return reading
     } finally {
       void control.settle().then(forget)
     }
   }
 
-  /** @internal Ends every reservation and reading; for close. */
+  /** @internal Ends every reservation and reading, also those that are still on their way; for close. */
   releaseAll(): void {
+    this.#ended = true
     for (const each of [...this.#held]) each.release()
   }
 }

@@ -7,12 +7,12 @@ import type { SequenceHashes } from '../identity/sequence-hashes.js'
 import { NO_SLOT } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
-import { type GroupTiers, hashBytes, markPending, type MovementContext, storageOf } from './context.js'
+import { findUnexpired, type GroupTiers, hashBytes, markPending, type MovementContext, storageOf } from './context.js'
 import type { DeviceSlots } from './device-slots.js'
 import type { Fence } from './fence.js'
 import { firstNeeded } from './match.js'
-import { startBatch } from './native-batch.js'
-import { giveBackRoom, takeHostRoom } from './room.js'
+import { type NativeBatch, startBatch } from './native-batch.js'
+import { giveBackRoom, putDown, takeHostRoom } from './room.js'
 import { Outcomes, type TransferControl, type TransferResult } from './transfer.js'
 
 /** What the blocks of a sequence are stored under, besides their hashes. */
@@ -48,6 +48,11 @@ export async function waitForFence(control: TransferControl, after: Fence): Prom
     }
   }
   return control.code
+}
+
+/** Whether host memory or disk holds a block. */
+function isKept(tiers: GroupTiers, entry: number): boolean {
+  return tiers.blocks.holds(entry, HOST) || tiers.blocks.holds(entry, DISK)
 }
 
 /** Runs an offload; resolves with the outcome of every block. */
@@ -137,7 +142,7 @@ class GroupOffload {
       const joins: Promise<unknown>[] = []
       for (let i = this.#firstPosition(); i < blockCount; i++) {
         if (held[i] === 1 || this.#outcomes.codes[i] !== CODE.OK) continue
-        const entry = blocks.find(hashes.words, firstBlock + i)
+        const entry = findUnexpired(this.#context, this.#tiers, hashes.words, firstBlock + i)
         const tier = entry < 0 ? -1 : blocks.holds(entry, HOST) ? HOST : blocks.holds(entry, DISK) ? DISK : -1
         if (tier >= 0) {
           this.#pin(entry, tier)
@@ -168,21 +173,27 @@ class GroupOffload {
   /** Moves one batch; false when the transfer was ended. Positions that cannot be moved get their outcome here. */
   async #bring(wanted: readonly number[], held: Uint8Array): Promise<boolean> {
     const { meta } = this.#plan
-    const slots = await takeHostRoom(
-      this.#context,
-      this.#tiers,
-      wanted.length,
-      meta.tenant,
-      () => this.#control.code === null,
-    )
-    if (this.#control.code !== null) {
-      giveBackRoom(this.#tiers, HOST, slots)
+    const room = takeHostRoom(this.#context, this.#tiers, wanted.length, meta.tenant, () => this.#control.code === null)
+    if (!(await this.#control.wait(room))) {
+      // A write-back may still be under way, and what it frees is not for this transfer any more.
+      this.#control.settleAfter(
+        room.then((slots) => {
+          putDown(this.#tiers, meta.tenant, slots.length)
+          giveBackRoom(this.#tiers, HOST, slots)
+        }),
+      )
       this.#failAll(wanted)
       return false
     }
+    const slots = await room
+    putDown(this.#tiers, meta.tenant, slots.length)
     const started = this.#begin(wanted, slots)
     giveBackRoom(this.#tiers, HOST, slots)
-    if (started.positions.length === 0) return true
+    if (started.positions.length === 0) {
+      // Nothing to move and nothing to wait for: let timers and other requests run before the next round.
+      await new Promise((resolve) => setImmediate(resolve))
+      return true
+    }
     await this.#copy(started.positions, started.entries, held)
     return true
   }
@@ -193,13 +204,19 @@ class GroupOffload {
     const { blocks, index } = this.#tiers
     const positions: number[] = []
     const entries: number[] = []
-    const noRoom = blocks.isOverQuota(meta.tenant, HOST) ? 'ERR_KV_OVER_QUOTA' : 'ERR_KV_OUT_OF_BLOCKS'
     for (const i of wanted) {
       const at = firstBlock + i
       const found = blocks.find(hashes.words, at)
-      if (found >= 0 && (blocks.isHeld(found) || blocks.slotOf(found, HOST) >= 0)) continue // another request's, see the next round
+      // Another request's: the next round pins it or waits for it. A block that only the device holds is ours to bring.
+      if (found >= 0 && (isKept(this.#tiers, found) || blocks.slotOf(found, HOST) >= 0)) continue
       if (from[index]?.[i] === NO_SLOT) {
         this.#outcomes.fail(i, 'ERR_KV_SLOT_OUT_OF_RANGE', `No device slot was named for block ${at}, and no tier holds it.`)
+        continue
+      }
+      const slot = slots.at(-1)
+      if (slot === undefined) {
+        const code = blocks.isOverQuota(meta.tenant, HOST) ? 'ERR_KV_OVER_QUOTA' : 'ERR_KV_OUT_OF_BLOCKS'
+        this.#outcomes.fail(i, code, 'The host tier has no slot that can be evicted now.')
         continue
       }
       const parent = blocks.prefixClosed && at > 0 ? blocks.find(hashes.words, at - 1) : -1
@@ -207,11 +224,7 @@ class GroupOffload {
         this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', `Block ${at - 1}, before the first one offloaded, is in no tier.`)
         continue
       }
-      const slot = slots.pop()
-      if (slot === undefined) {
-        this.#outcomes.fail(i, noRoom, 'The host tier has no slot that can be evicted now.')
-        continue
-      }
+      slots.pop()
       const entry = blocks.begin(hashes.words, at, parent, { ...meta, depth: at })
       blocks.assign(entry, HOST, slot)
       positions.push(i)
@@ -228,7 +241,7 @@ class GroupOffload {
     positions.forEach((i, at) => {
       moves.set([from[index]?.[i] ?? NO_SLOT, NO_SLOT, blocks.slotOf(entries[at] ?? -1, HOST)], at * 3)
     })
-    let native: ReturnType<typeof startBatch>
+    let native: NativeBatch
     try {
       native = startBatch(context.completions, positions.length, (ticket) =>
         context.binding.startTransfer(ticket, {
@@ -251,14 +264,45 @@ class GroupOffload {
       context.counters.transferFailures += positions.length
       return
     }
+    const before = this.#fillingBefore(entries)
     const endPending = markPending(context, this.#tiers, entries)
     const failed: number[] = []
-    const settled = native.settled.then(() => {
+    const published = this.#publish(native, positions, entries, held, failed, before).then(() => {
+      // Slots of what failed are filling until native code has let go of them; nobody may try again before.
+      if (failed.length === 0) endPending()
+    })
+    const settled = Promise.all([native.settled, published]).then(() => {
       for (const entry of failed) blocks.abandon(entry, HOST)
       endPending()
     })
     this.#control.adopt(native.ticket, settled)
+    await published
+  }
+
+  /** Other requests that bring blocks before these now: a block becomes visible only behind one that is. */
+  #fillingBefore(entries: readonly number[]): Promise<unknown>[] {
+    const { blocks } = this.#tiers
+    const before = new Set<Promise<unknown>>()
+    for (const entry of entries) {
+      const parent = blocks.parentOf(entry)
+      const pending = parent < 0 || blocks.isHeld(parent) ? undefined : this.#context.pending.get(blocks.pendingOf(parent))
+      if (pending !== undefined) before.add(pending)
+    }
+    return [...before]
+  }
+
+  async #publish(
+    native: NativeBatch,
+    positions: readonly number[],
+    entries: readonly number[],
+    held: Uint8Array,
+    failed: number[],
+    before: readonly Promise<unknown>[],
+  ): Promise<void> {
+    const { blocks } = this.#tiers
+    const context = this.#context
     const { codes, message } = await native.done
+    if (before.length > 0) await this.#control.wait(Promise.all(before))
     let stored = 0
     positions.forEach((i, at) => {
       const entry = entries[at] ?? -1
@@ -270,10 +314,9 @@ class GroupOffload {
         return
       }
       failed.push(entry)
-      this.#outcomes.fail(i, code === CODE.OK ? 'ERR_KV_PARENT_LOST' : (ERROR_CODES[code] as ErrorCode), message)
+      const lost = this.#control.code ?? 'ERR_KV_PARENT_LOST'
+      this.#outcomes.fail(i, code === CODE.OK ? lost : (ERROR_CODES[code] as ErrorCode), message)
     })
-    // Slots of what failed are filling until native code has let go of them; nobody may try again before.
-    if (failed.length === 0) endPending()
     context.counters.offloadedToHost += stored
     context.counters.offloadedBytes += stored * this.#tiers.blockBytes
     this.#outcomes.bytes += stored * this.#tiers.blockBytes
@@ -315,7 +358,7 @@ class GroupOffload {
       }
       if (this.#outcomes.codes[i] !== CODE.OK) continue
       const entry = blocks.find(hashes.words, firstBlock + i)
-      if (entry < 0 || !blocks.isHeld(entry)) this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
+      if (entry < 0 || !isKept(this.#tiers, entry)) this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
       else {
         this.#outcomes.succeed(i, blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
         this.#plan.reserved?.adopt(this.#tiers.index, i, entry)

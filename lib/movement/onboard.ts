@@ -41,28 +41,23 @@ export async function runOnboard(
 ): Promise<TransferResult> {
   const prepared = plan.hashes.prepare()
   control.settleAfter(prepared.catch(() => undefined))
-  if (!(await control.wait(prepared))) return new Outcomes(0).result(context.tokensPerBlock, 0, null)
+  if (!(await control.wait(prepared))) return endedEarly(control).result(context.tokensPerBlock, 0, null)
   await prepared
+  const stopped = await waitForFence(control, plan.after)
   let match = matchNow(context, plan)
-  for (let joins = joinsOf(context, match); joins.length > 0; joins = joinsOf(context, match)) {
+  for (let joins = joinsOf(context, match); stopped === null && joins.length > 0; joins = joinsOf(context, match)) {
     if (!(await control.wait(Promise.all(joins)))) break
     match = matchNow(context, plan)
   }
-  // No await between the match and its pins: nothing can leave between.
+  // No await from the match to the start of the native batches: nothing can leave, or be begun by another, between.
   const outcomes = new Outcomes(match.blocks)
+  const code = stopped ?? control.code
   const groups = context.groups.map((tiers) => new GroupOnboard(context, tiers, plan, match, control, outcomes))
-  for (const group of groups) group.pinSources()
-  let stopped = await waitForFence(control, plan.after)
-  // Others may have begun to fill the same blocks while the fence was waited for.
-  for (let joins = joinsOf(context, match); stopped === null && joins.length > 0; joins = joinsOf(context, match)) {
-    if (!(await control.wait(Promise.all(joins)))) stopped = control.code
-  }
-  if (stopped !== null) {
-    for (let i = 0; i < match.blocks; i++) outcomes.fail(i, stopped)
+  if (code !== null) {
+    for (let i = 0; i < match.blocks; i++) outcomes.fail(i, code)
     context.counters.abandoned += match.blocks
   } else {
-    // From here to the native calls nothing waits: what nobody else is filling now is this transfer's to fill.
-    for (const group of groups) group.lookAgain()
+    for (const group of groups) group.pinSources()
     await Promise.all(groups.map((group) => group.move()))
   }
   for (const group of groups) group.finish()
@@ -70,6 +65,13 @@ export async function runOnboard(
   if (plan.keepPins !== undefined) plan.keepPins(() => releaseAll(groups), match.entries)
   else releaseAll(groups)
   return outcomes.result(context.tokensPerBlock, 0, pin)
+}
+
+/** Ended before it was known which blocks are held. */
+function endedEarly(control: TransferControl): Outcomes {
+  const outcomes = new Outcomes(0)
+  outcomes.message = `${control.code} before the prompt was looked up`
+  return outcomes
 }
 
 function releaseAll(groups: readonly GroupOnboard[]): void {
@@ -170,20 +172,6 @@ class GroupOnboard {
     const tier = nearestTier(this.#tiers, entry)
     if (tier !== DEVICE || this.#plan.to === 'device') return tier
     return this.#tiers.blocks.holds(entry, HOST) ? HOST : DISK
-  }
-
-  /** What happened to the pinned blocks while something was waited for: some came nearer, some may be lost. */
-  lookAgain(): void {
-    const { blocks } = this.#tiers
-    this.#sources.forEach((source, i) => {
-      const entry = this.#entries[i] ?? -1
-      if (source < 0) return
-      if (blocks.isLost(entry)) return this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
-      const nearer = this.#sourceOf(entry)
-      if (nearer === source || !blocks.holds(entry, nearer)) return
-      this.#sources[i] = nearer
-      this.#pin(entry, nearer)
-    })
   }
 
   releasePins(): void {

@@ -34,16 +34,17 @@ export function takeRoomNow(
 ): number[] {
   const { blocks } = tiers
   const slots: number[] = []
+  const inHand = tier === HOST ? (tiers.inHand.get(tenant) ?? 0) : 0
   blocks.sweepExpired(nowSeconds(context), SWEEP)
   while (slots.length < count) {
-    if (!blocks.isOverQuota(tenant, tier, slots.length)) {
+    if (!blocks.isOverQuota(tenant, tier, inHand + slots.length)) {
       const free = blocks.takeFree(tier)
       if (free >= 0) {
         slots.push(free)
         continue
       }
     }
-    const victim = nextVictim(tiers, tier, tenant, slots.length, false)
+    const victim = nextVictim(tiers, tier, tenant, inHand + slots.length, false)
     if (victim < 0) break
     if (mustBeWritten(tiers, victim, tier)) {
       blocks.stay(victim, tier)
@@ -55,7 +56,8 @@ export function takeRoomNow(
 }
 
 /**
- * Takes up to `count` host slots, writing victims to disk where they are nowhere else.
+ * Takes up to `count` host slots, writing victims to disk where they are nowhere else. They are in the caller's hand, and
+ * count against the tenant's quota, until it calls {@link putDown}.
  *
  * @returns fewer slots than asked for only when everything else is pinned, being filled, or of other tenants under a quota
  */
@@ -66,13 +68,14 @@ export async function takeHostRoom(
   tenant: number,
   stillWanted: () => boolean,
 ): Promise<number[]> {
-  const slots = takeRoomNow(context, tiers, HOST, count, tenant)
+  const slots = takeInHand(context, tiers, count, tenant)
   const hasDisk = tiers.tiers[DISK].storage !== null
   let fruitless = 0
   while (slots.length < count && stillWanted() && fruitless < 2) {
     const victims: number[] = []
     while (victims.length < count - slots.length) {
-      const victim = nextVictim(tiers, HOST, tenant, slots.length, hasDisk && fruitless === 0)
+      const inHand = tiers.inHand.get(tenant) ?? 0
+      const victim = nextVictim(tiers, HOST, tenant, inHand, hasDisk && fruitless === 0)
       if (victim < 0) break
       victims.push(victim)
     }
@@ -83,11 +86,24 @@ export async function takeHostRoom(
     let freed = 0
     // Deepest first, as they were chosen: a block leaves after the ones behind it.
     for (const victim of victims) if (evictNow(context, tiers, victim, HOST)) freed++
-    const more = takeRoomNow(context, tiers, HOST, count - slots.length, tenant)
+    const more = takeInHand(context, tiers, count - slots.length, tenant)
     slots.push(...more)
     fruitless = freed + more.length === 0 ? fruitless + 1 : 0
   }
   return slots
+}
+
+function takeInHand(context: MovementContext, tiers: GroupTiers, count: number, tenant: number): number[] {
+  const slots = takeRoomNow(context, tiers, HOST, count, tenant)
+  if (slots.length > 0) tiers.inHand.set(tenant, (tiers.inHand.get(tenant) ?? 0) + slots.length)
+  return slots
+}
+
+/** Slots of {@link takeHostRoom} are in hand no more: their blocks have them, or they are given back. */
+export function putDown(tiers: GroupTiers, tenant: number, count: number): void {
+  const left = (tiers.inHand.get(tenant) ?? 0) - count
+  if (left > 0) tiers.inHand.set(tenant, left)
+  else tiers.inHand.delete(tenant)
 }
 
 /** Gives slots back that were taken and not assigned. */

@@ -205,7 +205,7 @@ export class Sequence {
     const blockCount = integer('blockCount', options.blockCount ?? slotCount, 0, slotCount)
     const from = named.map((slots) => slots.subarray(0, blockCount))
     this.#checkWhole(firstBlock, blockCount)
-    const giveBack = takeBorrowed(context, from, false)
+    const giveBack = reserved?.use() ?? takeBorrowed(context, from, false)
     const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
     const forget = this.#active.add(control)
     const { tenant, priority, ttlMs } = this.#meta
@@ -244,7 +244,8 @@ export class Sequence {
   }
 }
 
-function checkLimits(given: Record<string, unknown>): TransferLimits {
+/** A deadline and a signal out of a call's options. */
+export function checkLimits(given: Record<string, unknown>): TransferLimits {
   const { signal, deadlineMs } = given
   if (signal !== undefined && !(signal instanceof AbortSignal)) invalidType('signal', 'an AbortSignal', signal)
   return {
@@ -288,6 +289,9 @@ function slotsByGroup(context: MovementContext, name: string, value: unknown): U
 }
 
 function reservedSlots(context: MovementContext, reserved: DeviceSlots): Uint32Array[] {
+  if (!reserved.isOf(context.groups)) {
+    invalidValue('from', 'a reservation of this manager', "another manager's")
+  }
   if (reserved.released) {
     throw new KvError('ERR_KV_RELEASED', 'The reservation was released; offload before releasing it.')
   }

@@ -304,7 +304,7 @@ export interface FaultProfile {
   readonly failCall?: number
 }
 
-/** Faults and holds of the whole process. An environment that ends releases what is held. */
+/** Faults and holds of the whole process. An environment that ends releases what it held itself. */
 export interface TestingBinding {
   /** null takes the faults away. */
   setFaults(profile: FaultProfile | null): void

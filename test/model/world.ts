@@ -61,6 +61,8 @@ export class World {
   held = new Set<string>()
   pins: DevicePin[] = []
   verified = 0
+  /** Operations under way: beside others, one may find every device slot pinned. */
+  #underWay = 0
   #damaged = false
 
   constructor(shape: WorldShape) {
@@ -97,10 +99,34 @@ export class World {
     if (counters.evictedFromDisk > 0 || counters.lost > 0 || this.#damaged) this.forgetClaims()
   }
 
+  async #counted(run: (alone: () => boolean) => Promise<void>): Promise<void> {
+    let alone = this.#underWay === 0
+    this.#underWay++
+    try {
+      await run(() => {
+        alone &&= this.#underWay === 1
+        return alone && this.pins.length === 0
+      })
+    } finally {
+      this.#underWay--
+    }
+  }
+
   /** Onboards, checks every byte and every claim; with `keep` the pin stays. */
   async onboard(chain: number, blocks: number, signal?: AbortSignal, keep = false): Promise<void> {
+    await this.#counted((alone) => this.#onboard(chain, blocks, signal, keep, alone))
+  }
+
+  async #onboard(
+    chain: number,
+    blocks: number,
+    signal: AbortSignal | undefined,
+    keep: boolean,
+    alone: () => boolean,
+  ): Promise<void> {
     const sequence = this.sequence(chain, blocks)
     const load = sequence.onboard({ after: fence.quiet(), ...(signal === undefined ? {} : { signal }) })
+    alone()
     const result = await load.done
     await load.settled
     const keys = keysOf(sequence)
@@ -116,7 +142,7 @@ export class World {
     this.#noteEvictions()
     let sure = 0
     while (sure < keys.length && this.held.has(keys[sure] ?? '')) sure++
-    if (signal === undefined && this.pins.length === 0 && count < Math.min(sure, this.shape.deviceSlots)) {
+    if (signal === undefined && alone() && count < Math.min(sure, this.shape.deviceSlots)) {
       throw new Error(`chain ${chain}: ${sure} blocks must be held, ${count} came: ${result.message}`)
     }
     if (keep && result.pin !== null && count > 0) this.pins.push(result.pin)
@@ -125,6 +151,16 @@ export class World {
 
   /** Computes a chain's blocks and offloads them. */
   async offload(chain: number, blocks: number, until: 'host' | 'disk', signal?: AbortSignal): Promise<void> {
+    await this.#counted((alone) => this.#offload(chain, blocks, until, signal, alone))
+  }
+
+  async #offload(
+    chain: number,
+    blocks: number,
+    until: 'host' | 'disk',
+    signal: AbortSignal | undefined,
+    alone: () => boolean,
+  ): Promise<void> {
     const sequence = this.sequence(chain, blocks)
     await sequence.prepare()
     const free = this.manager.stats().tiers.device
@@ -141,7 +177,7 @@ export class World {
     for (let i = 0; i < keys.length; i++) {
       if (result.tier(i) !== 'none') this.held.add(keys[i] ?? '')
       if (result.tier(i) === 'disk') this.onDisk.add(keys[i] ?? '')
-      if (signal === undefined && result.code(i) !== 'OK' && this.pins.length === 0 && this.shape.hostBlocks > 64) {
+      if (signal === undefined && result.code(i) !== 'OK' && alone() && this.shape.hostBlocks > 64) {
         throw new Error(`chain ${chain}: block ${i} was refused with ${result.code(i)} although there is room`)
       }
     }

@@ -3,6 +3,7 @@ import { BlockManager } from '../../lib/block-manager.ts'
 import type { ModelLayout } from '../../lib/identity/model-layout.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { LayoutKindName } from '../../lib/native/binding.ts'
+import { withDisk } from '../support/disk.ts'
 import { countIo, isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
 import { diskStrideOf, HYBRID, LATENT, ODD, strideOf, WINDOWED } from '../support/layouts.ts'
 import { TEST_LAYOUT, TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
@@ -18,21 +19,6 @@ const LAYOUTS: readonly (readonly [string, ModelLayout])[] = [
   ['odd sizes over two devices', ODD],
 ]
 const CASES = LAYOUTS.flatMap(([name, layout]) => KINDS.map((kind) => [name, kind, layout] as const))
-
-/** Stores `count` tokens of every seed on disk and opens another manager on it. */
-async function withDisk(seeds: readonly number[], count: number, run: (manager: BlockManager) => Promise<void>) {
-  await withDirectory(async (directory) => {
-    const before = await BlockManager.open(testOptions(directory))
-    for (const seed of seeds) await store(before, before.sequence(tokens(seed, count), { tenant: 'a' }), { until: 'disk' })
-    await before.close()
-    const manager = await BlockManager.open(testOptions(directory, { engine: { threads: 8 } }))
-    try {
-      await run(manager)
-    } finally {
-      await manager.close({ flush: false })
-    }
-  })
-}
 
 describe('the bytes that come back are those that were stored', () => {
   test.each(CASES)('with %s in owned device memory of kind %s, from every tier', async (_, kind, layout) => {
@@ -220,29 +206,63 @@ describe('between match and onboard', () => {
     await manager.close()
   })
 
-  test('a block that is being read is pinned: storing others evicts it in no tier', async () => {
+  test('blocks that leave while the fence is waited for are a shorter prefix', async () => {
+    const options = testOptions(null, { host: { capacityBytes: 4 * TEST_STRIDE }, device: { kind: 'host', slots: 8 } })
+    const manager = await BlockManager.open(options)
+    const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+    await store(manager, sequence)
+    emptyDevice(manager)
+    let quiet: () => void = () => undefined
+    const lastUse = new Promise<void>((resolve) => {
+      quiet = resolve
+    })
+    const transfer = sequence.onboard({ after: fence.promise(lastUse) })
+    expect(await isSettled(transfer.done)).toBe(false)
+    await store(manager, manager.sequence(tokens(2, 8), { tenant: 'a' }))
+    emptyDevice(manager)
+    quiet()
+    const result = await transfer.done
+    expect(result.tokens).toBe(8)
+    expect(await checkPin(manager, sequence, result.pin)).toEqual({ checked: 2, wrong: 0 })
+    result.pin?.release()
+    expectQuiet(manager)
+    await manager.close()
+  })
+})
+
+describe('what is in use stays', () => {
+  test('in host memory and on disk, while others are stored until both overflow', async () => {
     await withDisk([1], 32, async (manager) => {
       const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
-      let quiet: (value?: unknown) => void = () => undefined
-      const waiting = sequence.onboard({
-        after: fence.promise(
-          new Promise((resolve) => {
-            quiet = resolve
-          }),
-        ),
-      })
-      await isSettled(waiting.done)
-      // 64 disk slots: 8 blocks are pinned; 20 prompts of 4 blocks want the other 56.
+      const reading = await manager.host.load(sequence)
+      const before = Array.from({ length: 8 }, (_, i) => Buffer.from(reading.window(i)))
+      // 64 disk slots, 8 of them pinned: 20 prompts of 4 blocks want the other 56.
       for (let seed = 10; seed < 30; seed++) {
         await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
       }
       expect(manager.stats().counters.evictedFromDisk).toBeGreaterThan(0)
-      quiet()
-      const result = await waiting.done
-      expect(result.tokens).toBe(32)
-      expect(await checkPin(manager, sequence, result.pin)).toEqual({ checked: 8, wrong: 0 })
-      result.pin?.release()
-      await waiting.settled
+      expect(manager.stats().counters.evictedFromHost).toBeGreaterThan(0)
+      for (const [i, bytes] of before.entries()) expect(Buffer.from(reading.window(i)).equals(bytes)).toBe(true)
+      reading.release()
+      emptyDevice(manager)
+      expect(await load(manager, sequence)).toMatchObject({ tokens: 32, wrong: 0 })
+      expectQuiet(manager)
+    })
+  })
+
+  test('in device memory, while others are onboarded and reserved until no slot is left', async () => {
+    await withDisk([1, 2, 3, 4], 32, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+      const held = await sequence.onboard({ after: fence.quiet() }).done
+      for (const seed of [2, 3, 4, 2, 3, 4]) {
+        expect(await load(manager, manager.sequence(tokens(seed, 32), { tenant: 'a' }))).toMatchObject({ tokens: 32, wrong: 0 })
+      }
+      manager.device.reserve(24).release()
+      expect(() => manager.device.reserve(25)).toThrow(expect.objectContaining({ code: 'ERR_KV_OUT_OF_BLOCKS' }))
+      expect(manager.stats().counters.evictedFromDevice).toBeGreaterThan(0)
+      expect(await checkPin(manager, sequence, held.pin)).toEqual({ checked: 8, wrong: 0 })
+      held.pin?.release()
+      manager.device.reserve(32).release()
       expectQuiet(manager)
     })
   })

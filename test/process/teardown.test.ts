@@ -42,6 +42,10 @@ test('worker threads can be terminated with transfers in flight', { timeout: 120
   expect(await run('workers-child.js', '20')).toEqual({ ...clean, stdout: 'rounds done\n' })
 })
 
+test('a terminated worker thread waits for what still uses its borrowed memory', async () => {
+  expect(await run('held-child.js')).toEqual({ ...clean, stdout: 'waits\nended\n' })
+})
+
 test('a process can exit with transfers in flight', { timeout: 120_000 }, async () => {
   for (let round = 0; round < 10; round++) {
     expect(await run('exit-child.js', round % 2 === 0 ? 'exit' : 'exit-later')).toEqual({ ...clean, stdout: '' })

@@ -157,9 +157,10 @@ export class GroupModel {
     const mine = [...this.live.values()].filter((block) => tenant === null || block.tenant === tenant)
     const leaves = mine.filter((block) => this.#isLeaf(block, tier))
     const ready = leaves.filter((block) => !this.#isNeeded(block, tier))
+    const slotOf = (block: ModelBlock): number => block.copies.get(tier)!.slot
     const soonest = ready
       .filter((block) => this.isExpired(block))
-      .sort((a, b) => a.expiresAtS - b.expiresAtS || this.#tie(a, b, tier))
+      .sort((a, b) => a.expiresAtS - b.expiresAtS || b.depth - a.depth || slotOf(b) - slotOf(a))
     if (soonest[0] !== undefined) return soonest[0]
     const order = (toMove ? leaves : ready).sort((a, b) => this.#compare(a, b, tier))
     return order[0] ?? null

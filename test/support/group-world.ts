@@ -80,10 +80,13 @@ const OPERATIONS = [
 /** One operation: what, and three numbers that choose among what there is. */
 export type Step = readonly [(typeof OPERATIONS)[number], number, number, number]
 
+/** Operations of a tier under pressure: blocks come, are used, and leave or stay. */
+export const PRESSURE: readonly Step[0][] = ['storePath', 'touch', 'touch', 'makeRoom', 'victim', 'stay', 'evict']
+
 /** Random sequences of operations. */
-export function steps(maxLength: number): fc.Arbitrary<Step[]> {
+export function steps(maxLength: number, operations: readonly Step[0][] = OPERATIONS): fc.Arbitrary<Step[]> {
   const choice = fc.nat({ max: 1000 })
-  return fc.array(fc.tuple(fc.constantFrom(...OPERATIONS), choice, choice, choice), { maxLength, size: 'max' })
+  return fc.array(fc.tuple(fc.constantFrom(...operations), choice, choice, choice), { maxLength, size: 'max' })
 }
 
 /** The two, side by side. */
@@ -108,11 +111,14 @@ export class GroupWorld {
     this.compare()
   }
 
+  /** Stores a path: its first part in one tier, the rest in another, so that tiers have blocks without their parents. */
   storePath(a: number, b: number, c: number): void {
-    for (const id of pathOf(a % BLOCKS)) {
+    const path = pathOf(a % BLOCKS)
+    const split = c % 2 === 0 ? 0 : a % path.length
+    for (const [at, id] of path.entries()) {
       const block = this.#begin(id, c)
       if (block === null) return
-      const tier = this.#pick(this.model.tiers, b)
+      const tier = this.#pick(this.model.tiers, at < split ? b : b + 1)
       if (block.copies.has(tier) || !this.#assign(block, tier)) continue
       this.#publish(block, tier, c % 7 === 0 ? 1 : 0)
     }

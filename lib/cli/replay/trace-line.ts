@@ -100,7 +100,8 @@ function rangeOf(value: unknown, index: number, place: Place): readonly [number,
   const expected = `range ${index} to be [first id, count], integers from 0 to 2^53 - 1 with a count of at least 1`
   if (!Array.isArray(value) || value.length !== 2) return fail(place, expected, show(value))
   const [first, count]: unknown[] = value
-  if (!isId(first) || !isId(count) || count === 0 || !isId(first + count - 1)) return fail(place, expected, show(value))
+  const fits = isId(first) && isId(count) && count > 0 && first <= Number.MAX_SAFE_INTEGER - (count - 1)
+  if (!fits) return fail(place, expected, show(value))
   return [first, count]
 }
 

@@ -37,7 +37,7 @@ export type Standing = typeof NOWHERE | typeof READY | typeof PARKED
 interface Partition {
   readonly ready: SlotHeap
   readonly parked: SlotHeap
-  /** The ready ones that can expire, soonest first; null until there is one. */
+  /** The ready ones that can expire, soonest first, then deeper first; null until there is one. */
   expiring: SlotHeap | null
 }
 
@@ -99,7 +99,8 @@ export class LeafQueue {
     const heap = standing === READY ? partition.ready : partition.parked
     heap.push(slot, this.#facts.priorityAt(slot), this.#policy.rank(slot))
     const expiresAtS = this.#facts.expiresAtS(slot)
-    if (standing === READY && expiresAtS !== 0) this.#expiringOf(partition).push(slot, expiresAtS, 0)
+    if (standing === READY && expiresAtS !== 0)
+      this.#expiringOf(partition).push(slot, expiresAtS, -this.#facts.depthAt(slot))
   }
 
   /**
@@ -200,7 +201,8 @@ export class LeafQueue {
 
   #expiringOf(partition: Partition): SlotHeap {
     this.#expiryPlaces ??= new Int32Array(this.#places.length)
-    partition.expiring ??= new SlotHeap(this.#expiryPlaces, (a, b) => this.#leavesBefore(a, b))
+    // Nothing that a touch changes: a touched slot keeps its place here.
+    partition.expiring ??= new SlotHeap(this.#expiryPlaces, (a, b) => a > b)
     return partition.expiring
   }
 

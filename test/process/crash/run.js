@@ -19,8 +19,8 @@ const CHILD = fileURLToPath(new URL('./child.js', import.meta.url))
 const BLOCKS = 4
 /** 24 sequences fit; two are being written and two slots of doubt remain. */
 const SURELY_HELD = 20
-/** Older sequences checked a cycle, for wrong bytes only. */
-const OLDER_CHECKED = 12
+/** Numbers before those that are looked for as well, for wrong bytes only: their slots were being overwritten. */
+const OLDER_CHECKED = 32
 const STUCK_MS = 60_000
 
 const { values } = parseArgs({
@@ -93,8 +93,9 @@ async function main() {
     for (let cycle = 0; cycle <= cycles; cycle++) {
       const last = cycle === cycles
       const early = !last && random() < 0.1
-      const older = Array.from({ length: OLDER_CHECKED }, () => 1 + Math.floor(random() * Math.max(1, next - 1)))
-      const check = [...new Set([...mustBeHeld, ...older.filter((number) => number < next)])]
+      const first = Math.max(1, next - SURELY_HELD - OLDER_CHECKED)
+      const recent = Array.from({ length: next - first }, (_, i) => first + i)
+      const check = [...new Set([...mustBeHeld, ...recent])]
       const task = { directory, direct: !values.buffered, next, check }
       const { facts, failure } = await runChild(task, { early, delayMs: early ? random() * 120 : 0.5 + random() * 49.5 })
       if (failure !== '') throw new Error(`Cycle ${cycle}: the process ${failure}`)

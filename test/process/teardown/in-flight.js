@@ -44,8 +44,8 @@ export function openAddon(onSettle = () => undefined) {
   return { addon, start, waiting, words }
 }
 
-/** Opens the tiers and starts `count` transfers of 16 blocks each; returns without waiting for one of them. */
-export async function startMany(folder, count) {
+/** Opens host memory, borrowed memory and a slab that holds 16 blocks; gives what transfers between them need. */
+export async function openTiers(folder) {
   const { addon, start, waiting } = openAddon()
   const value = async (call) => {
     const { code, result } = await start(call)
@@ -54,12 +54,10 @@ export async function startMany(folder, count) {
   }
   const host = await value((t) => addon.startOpenMemory(t, 'contiguous', SHAPE, SLOTS))
   const { store } = await value((t) => addon.startOpenStore(t, folder, new Uint8Array(32).fill(3)))
-  const { storage } = await value((t) => addon.startOpenSlab(t, store, 0, SHAPE, SLOTS, true, false))
+  const { storage: slab } = await value((t) => addon.startOpenSlab(t, store, 0, SHAPE, SLOTS, true, false))
   const borrowed = addon.borrowMemory('contiguous', SHAPE, SLOTS, [new Uint8Array(STRIDE * SLOTS)])
   const hashes = new Uint8Array(16 * 32).fill(1)
   const slots = Uint32Array.from({ length: 16 }, (_, i) => i)
-  await value((t) => addon.startFillPattern(t, host, slots, hashes))
-  await value((t) => addon.startSeal(t, host, slots, hashes))
   const request = (path, source, target, onboard) => ({
     path,
     onboard,
@@ -71,16 +69,26 @@ export async function startMany(folder, count) {
     parents: new Uint8Array(16 * 32),
     records: new Uint32Array(16 * 5),
   })
-  const requests = [
-    request('memoryToMemory', host, borrowed, false),
-    request('memoryToSlab', host, storage, false),
-    request('slabToMemoryVia', storage, borrowed, true),
-    request('memoryToMemoryChecked', borrowed, host, false),
-    request('slabCheck', storage, storage, true),
-  ]
+  const requests = {
+    fill: request('memoryToMemory', host, borrowed, false),
+    write: request('memoryToSlab', host, slab, false),
+    load: request('slabToMemoryVia', slab, borrowed, true),
+    gather: request('memoryToMemoryChecked', borrowed, host, false),
+    check: request('slabCheck', slab, slab, true),
+  }
+  await value((t) => addon.startFillPattern(t, host, slots, hashes))
+  await value((t) => addon.startSeal(t, host, slots, hashes))
+  await value((t) => addon.startTransfer(t, requests.write))
+  return { addon, start, waiting, requests }
+}
+
+/** Opens the tiers and starts `count` transfers of 16 blocks each; returns without waiting for one of them. */
+export async function startMany(folder, count) {
+  const { addon, start, waiting, requests } = await openTiers(folder)
+  const order = Object.values(requests)
   const transfers = []
   for (let i = 0; i < count; i++) {
-    transfers.push(start((t) => addon.startTransfer(t, requests[i % requests.length])))
+    transfers.push(start((t) => addon.startTransfer(t, order[i % order.length])))
     if (i % 7 === 3) addon.cancel(1 + Math.floor(Math.random() * i), 24)
   }
   return { addon, waiting, transfers }

@@ -1,0 +1,174 @@
+import { describe, expect, test } from 'vitest'
+import { BlockManager } from '../../lib/block-manager.ts'
+import { fence } from '../../lib/movement/fence.ts'
+import { NO_SLOT } from '../../lib/native/binding.ts'
+import { THREADS } from '../support/disk.ts'
+import { errorOf } from '../support/expect-code.ts'
+import { isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
+import { strideOf, WINDOWED } from '../support/layouts.ts'
+import { TEST_STRIDE, testOptions, tokens, withManager } from '../support/manager.ts'
+import { codesOf, expectQuiet } from '../support/outcomes.ts'
+import { checkPin, compute, emptyDevice, load, store } from '../support/slots.ts'
+
+describe('reserved device slots', () => {
+  test('are taken from nobody, and free again after the release', async () => {
+    await withManager({}, async (manager) => {
+      const first = manager.device.reserve(20)
+      const second = manager.device.reserve(12)
+      expect(new Set([...first.slots(), ...second.slots()]).size).toBe(32)
+      expect(manager.stats().tiers.device).toMatchObject({ filling: 32, free: 0, held: 0 })
+      errorOf('ERR_KV_OUT_OF_BLOCKS', () => manager.device.reserve(1))
+      second.release()
+      second.release()
+      expect(manager.stats().tiers.device).toMatchObject({ filling: 20, free: 12 })
+      errorOf('ERR_KV_OUT_OF_BLOCKS', () => manager.device.reserve(13))
+      manager.device.reserve(12).release()
+      first.release()
+      expectQuiet(manager)
+    })
+  })
+
+  test('are named by layer group, and no more after the release', async () => {
+    await withManager({ layout: WINDOWED, host: { capacityBytes: 8 * strideOf(WINDOWED) } }, async (manager) => {
+      const slots = manager.device.reserve(3)
+      expect(slots.slots('full')).toHaveLength(3)
+      expect(slots.slots('sliding')).toHaveLength(3)
+      errorOf('ERR_KV_INVALID_VALUE', () => slots.slots())
+      errorOf('ERR_KV_INVALID_VALUE', () => slots.slots('other'))
+      // What a caller does to the array is its own.
+      const named = slots.slots('full')
+      const before = [...named]
+      named.fill(NO_SLOT)
+      expect([...slots.slots('full')]).toEqual(before)
+      slots.release()
+      errorOf('ERR_KV_RELEASED', () => slots.slots('full'))
+      errorOf('ERR_KV_RELEASED', () =>
+        manager.sequence(tokens(1, 12), { tenant: 'a' }).offload({ from: slots, after: fence.quiet() }),
+      )
+      expectQuiet(manager)
+    })
+  })
+
+  test('are given back at the end of a `using` block', async () => {
+    await withManager({}, async (manager) => {
+      {
+        using slots = manager.device.reserve(4)
+        expect(slots.blockCount).toBe(4)
+      }
+      expectQuiet(manager)
+    })
+  })
+
+  test.each([0, -1, 0.5, Number.NaN, 2 ** 31, '4'])('cannot be %s in number', async (count) => {
+    await withManager({}, async (manager) => {
+      const code = typeof count === 'string' ? 'ERR_KV_INVALID_TYPE' : 'ERR_KV_INVALID_VALUE'
+      errorOf(code, () => manager.device.reserve(count as number))
+      expectQuiet(manager)
+    })
+  })
+
+  test('evict device blocks that are only cached there, in the order of the policy', async () => {
+    await withManager({}, async (manager) => {
+      for (let seed = 1; seed <= 4; seed++) await store(manager, manager.sequence(tokens(seed, 32), { tenant: 'a' }))
+      expect(manager.stats().tiers.device).toMatchObject({ held: 32, free: 0 })
+      manager.device.reserve(8).release()
+      expect(manager.stats().counters.evictedFromDevice).toBeGreaterThanOrEqual(8)
+      const device = (seed: number) => manager.sequence(tokens(seed, 32), { tenant: 'a' }).match().byTier.device
+      expect(device(4)).toBe(32)
+      expect(device(1)).toBe(0)
+      expectQuiet(manager)
+    })
+  })
+
+  test('cannot be had without device memory, nor where the engine accounts it', async () => {
+    const { device: _, ...none } = testOptions(null)
+    const manager = await BlockManager.open(none)
+    errorOf('ERR_KV_UNSUPPORTED', () => manager.device.reserve(1))
+    const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+    errorOf('ERR_KV_UNSUPPORTED', () => sequence.onboard({ after: fence.quiet() }))
+    await manager.close()
+    const regions = { full: [new Uint8Array(4 * TEST_STRIDE)] }
+    const borrowed = await BlockManager.open(testOptions(null, { device: { kind: 'host', slots: 4, layout: 'contiguous', regions } }))
+    errorOf('ERR_KV_INVALID_VALUE', () => borrowed.device.reserve(1))
+    await borrowed.close()
+  })
+
+  test('of another manager are not taken for this one’s', async () => {
+    await withManager({}, async (one) => {
+      await withManager({}, async (two) => {
+        const slots = two.device.reserve(4)
+        const sequence = one.sequence(tokens(1, 16), { tenant: 'a' })
+        errorOf('ERR_KV_INVALID_VALUE', () => sequence.offload({ from: slots, after: fence.quiet() }))
+        slots.release()
+        expectQuiet(two)
+      })
+      expectQuiet(one)
+    })
+  })
+})
+
+describe('a release while a transfer still uses the slots', () => {
+  test('gives them to nobody before the transfer has settled', async () => {
+    await withManager({ engine: { threads: THREADS }, device: { kind: 'host', slots: 8 } }, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+      const slots = manager.device.reserve(8)
+      await compute(manager, sequence, slots, 0)
+      let produced: () => void = () => undefined
+      const after = fence.promise(
+        new Promise<void>((resolve) => {
+          produced = resolve
+        }),
+      )
+      const transfer = sequence.offload({ from: slots, after })
+      slots.release()
+      errorOf('ERR_KV_OUT_OF_BLOCKS', () => manager.device.reserve(1))
+      produced()
+      expect(codesOf(await transfer.done)).toEqual(Array(8).fill('OK'))
+      await transfer.settled
+      manager.device.reserve(8).release()
+      emptyDevice(manager)
+      expect(await load(manager, sequence)).toMatchObject({ tokens: 32, wrong: 0 })
+      expectQuiet(manager)
+    })
+  })
+
+  test('of an onboard’s pin lets its blocks be evicted, and of no others', async () => {
+    await withManager({ device: { kind: 'host', slots: 8 } }, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+      await store(manager, sequence)
+      const first = await sequence.onboard({ after: fence.quiet() }).done
+      const second = await sequence.onboard({ after: fence.quiet(), maxBlocks: 4 }).done
+      first.pin?.release()
+      first.pin?.release()
+      expect(manager.device.reserve(4).release()).toBeUndefined()
+      errorOf('ERR_KV_OUT_OF_BLOCKS', () => manager.device.reserve(5))
+      expect(await checkPin(manager, sequence, second.pin)).toEqual({ checked: 4, wrong: 0 })
+      second.pin?.release()
+      manager.device.reserve(8).release()
+      expectQuiet(manager)
+    })
+  })
+
+  test('and slots whose load ended early come back when the disk has answered', async () => {
+    await withManager({ engine: { threads: THREADS }, host: { capacityBytes: 8 * TEST_STRIDE } }, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+      await store(manager, sequence, { until: 'disk' })
+      await store(manager, manager.sequence(tokens(2, 32), { tenant: 'a' }))
+      emptyDevice(manager)
+      await withHeldIo(async () => {
+        const loading = sequence.onboard({ after: fence.quiet() })
+        await untilHeld()
+        loading.cancel()
+        const result = await loading.done
+        result.pin?.release()
+        expect(manager.stats().tiers.device.free).toBe(24)
+        errorOf('ERR_KV_OUT_OF_BLOCKS', () => manager.device.reserve(25))
+        expect(await isSettled(loading.settled)).toBe(false)
+        testing.releaseIo()
+        await loading.settled
+      })
+      manager.device.reserve(32).release()
+      expectQuiet(manager)
+    })
+  })
+})
