@@ -2,6 +2,7 @@
  * `npm run build`: the addon, what tests and benchmarks load, and dist/.
  *
  * --native       only the native half
+ * --addon-only   of the native half only what is shipped
  * --js           only dist/
  * --cuda WORD    AUTO, ON or OFF (default: what the build folder was configured with, or AUTO)
  * --out FOLDER   another build folder than build/
@@ -15,6 +16,7 @@ import { parallel, root, run, tool } from './run.js'
 const { values } = parseArgs({
   options: {
     native: { type: 'boolean', default: false },
+    'addon-only': { type: 'boolean', default: false },
     js: { type: 'boolean', default: false },
     cuda: { type: 'string' },
     out: { type: 'string', default: 'build' },
@@ -26,7 +28,7 @@ const both = values.native === values.js
 function buildNative() {
   const cmake = tool('cmake-js')
   const place = ['--out', join(root, values.out)]
-  const options = ['--CDKVTIER_TESTING=ON']
+  const options = [`--CDKVTIER_TESTING=${values['addon-only'] ? 'OFF' : 'ON'}`]
   if (values.cuda) options.push(`--CDKVTIER_CUDA=${values.cuda}`)
   if (values.sanitize) options.push(`--CDKVTIER_SANITIZE=${values.sanitize.replaceAll(',', ';')}`)
   // Configuring takes half a second and notices new files and changed options.

@@ -35,14 +35,14 @@ const variants = [
       ASAN_OPTIONS: 'detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0',
       UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
     },
-    files: ['test/native', 'test/movement', 'test/fault', 'test/process'],
+    files: ['test/native-binding', 'test/movement', 'test/fault', 'test/process'],
   },
   {
     name: 'thread',
     flags: 'thread',
     preload: ['libtsan.so'],
     options: { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' },
-    files: ['test/movement'],
+    files: ['test/native-binding'],
   },
 ]
 
