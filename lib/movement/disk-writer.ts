@@ -3,6 +3,7 @@
  * block is written together with the blocks before it that are not on disk yet, and becomes visible there only after
  * them, so that whatever a restart finds can be used.
  */
+import { isKvError } from '../errors.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { RECORD_WORDS, NO_SLOT } from '../native/binding.js'
 import { DISK, HOST } from '../tiers/types.js'
@@ -91,7 +92,7 @@ export class DiskWriter {
       native = this.#start(context, tiers, batch)
     } catch (error) {
       for (const entry of batch) abandonWrite(tiers, entry)
-      return { code: 'ERR_KV_IO', message: error instanceof Error ? error.message : String(error) }
+      return { code: isKvError(error) ? error.code : 'ERR_KV_INTERNAL', message: error instanceof Error ? error.message : '' }
     }
     const outcomes = await native.done
     const failed: number[] = []

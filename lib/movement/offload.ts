@@ -6,6 +6,7 @@ import { type ErrorCode, isKvError } from '../errors.js'
 import type { SequenceHashes } from '../identity/sequence-hashes.js'
 import { NO_SLOT } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
+import { MiB } from '../options.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { findUnexpired, type GroupTiers, hashBytes, markPending, type MovementContext, storageOf } from './context.js'
 import type { DeviceSlots } from './device-slots.js'
@@ -50,6 +51,9 @@ export async function waitForFence(control: TransferControl, after: Fence): Prom
   return control.code
 }
 
+/** Bytes that are copied before their write to disk begins. */
+const DISK_PART_BYTES = 16 * MiB
+
 /** Whether host memory or disk holds a block. */
 function isKept(tiers: GroupTiers, entry: number): boolean {
   return tiers.blocks.holds(entry, HOST) || tiers.blocks.holds(entry, DISK)
@@ -84,6 +88,7 @@ class GroupOffload {
   readonly #outcomes: Outcomes
   /** Pins held until the end: entry and tier, flat. */
   readonly #pins: number[] = []
+  #ended = false
 
   constructor(
     context: MovementContext,
@@ -107,6 +112,7 @@ class GroupOffload {
       this.#report()
       this.#touch()
     } finally {
+      this.#ended = true
       for (let i = 0; i < this.#pins.length; i += 2) blocks.unpin(this.#pins[i] ?? -1, this.#pins[i + 1] ?? 0)
     }
   }
@@ -159,9 +165,19 @@ class GroupOffload {
         continue
       }
       if (wanted.length === 0) return
-      const batch = wanted.slice(0, LIMITS.maxBlocksPerTransfer)
-      if (!(await this.#bring(batch, held))) return
+      if (!(await this.#bring(wanted.slice(0, this.#batchBlocks()), held))) return
     }
+  }
+
+  /** On the way to disk in parts, so that one part is written while the next is copied. */
+  #batchBlocks(): number {
+    const most = LIMITS.maxBlocksPerTransfer
+    if (!this.#goesToDisk()) return most
+    return Math.max(1, Math.min(most, Math.floor(DISK_PART_BYTES / this.#tiers.blockBytes)))
+  }
+
+  #goesToDisk(): boolean {
+    return this.#plan.until === 'disk' && this.#tiers.tiers[DISK].storage !== null
   }
 
   #failAll(positions: readonly number[]): void {
@@ -322,7 +338,19 @@ class GroupOffload {
     this.#outcomes.bytes += stored * this.#tiers.blockBytes
     if (this.#control.code !== null) context.counters.abandoned += failed.length
     else context.counters.transferFailures += failed.length
-    if (stored > 0) context.events.emit('stored', { tier: 'host', blocks: stored, group: this.#tiers.group.name })
+    if (stored === 0) return
+    context.events.emit('stored', { tier: 'host', blocks: stored, group: this.#tiers.group.name })
+    if (!this.#goesToDisk()) return
+    const arrived = failed.length === 0 ? entries : entries.filter((entry) => !failed.includes(entry))
+    this.#control.settleAfter(this.#writePart(arrived))
+  }
+
+  /** Writes a part while the next one is copied. What is written stays: the parts after it must not take its slots. */
+  async #writePart(entries: readonly number[]): Promise<void> {
+    const { blocks } = this.#tiers
+    await this.#context.diskWriter.write(this.#tiers, entries)
+    if (this.#ended) return
+    for (const entry of entries) if (blocks.holds(entry, DISK)) this.#pin(entry, DISK)
   }
 
   /** Writes what is in host memory and not on disk. The write runs to its end even when the transfer does not wait. */
