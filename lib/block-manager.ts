@@ -382,7 +382,9 @@ async function closeHandles(
   tiers: readonly TierSlots[],
   store: StoreHandle | null,
 ): Promise<void> {
-  const handles: (StorageHandle | StoreHandle)[] = tiers.flatMap((tier) => (tier.storage === null ? [] : [tier.storage]))
+  const handles: (StorageHandle | StoreHandle)[] = tiers.flatMap((tier) =>
+    tier.storage === null ? [] : [tier.storage],
+  )
   for (const handle of handles) await done.call<undefined>((ticket) => native.startClose(ticket, handle))
   if (store !== null) await done.call<undefined>((ticket) => native.startClose(ticket, store))
 }

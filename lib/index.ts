@@ -13,8 +13,8 @@ export {
   type LayerGroupInput,
   type LayerKind,
   type LayoutInput,
-  layoutOf,
   type LayoutOptions,
+  layoutOf,
   type ModelLayout,
 } from './identity/model-layout.js'
 export { SHARED, type Tenant } from './identity/salt.js'

@@ -51,9 +51,9 @@ function main() {
   if (values.native || everything) allOk = runNativeTests('test-native', 'build') && allOk
   if (values.package) {
     if (!values['only-run'] && !prepare('prebuild', 'prebuild.js')) return
-    runVitest('test-package', ['test/package', ...positionals])
+    runVitest('test-package', ['test/package', ...positionals], { KVTIER_PACKAGE: '1' })
   } else if (!values.native) {
-    runVitest('test-vitest', ['--exclude', 'test/package/**', ...positionals])
+    runVitest('test-vitest', positionals)
   }
 }
 

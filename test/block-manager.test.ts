@@ -69,7 +69,9 @@ describe('opening', () => {
   })
 
   test('refuses capacities smaller than one block', async () => {
-    expect(await openCode(testOptions(null, { host: { capacityBytes: TEST_STRIDE - 1 } }))).toBe('ERR_KV_CAPACITY_TOO_SMALL')
+    expect(await openCode(testOptions(null, { host: { capacityBytes: TEST_STRIDE - 1 } }))).toBe(
+      'ERR_KV_CAPACITY_TOO_SMALL',
+    )
     await withDirectory(async (directory) => {
       const disk = { directory, capacityBytes: TEST_STRIDE }
       expect(await openCode(testOptions(null, { disk }))).toBe('ERR_KV_CAPACITY_TOO_SMALL')
@@ -77,7 +79,9 @@ describe('opening', () => {
   })
 
   test('refuses memory that the machine does not have', async () => {
-    expect(await openCode(testOptions(null, { host: { capacityBytes: 2 ** 50 } }))).toMatch(/OUT_OF_MEMORY|INVALID_VALUE/)
+    expect(await openCode(testOptions(null, { host: { capacityBytes: 2 ** 50 } }))).toMatch(
+      /OUT_OF_MEMORY|INVALID_VALUE/,
+    )
   })
 
   test('refuses borrowed regions of the wrong size, and groups without one', async () => {
@@ -131,25 +135,30 @@ describe('the disk tier', () => {
     })
   })
 
-  test.each(['group-0.table', 'group-0.slab'])('opens cold, and works, when %s is truncated or garbage', async (name) => {
-    await withDirectory(async (directory) => {
-      await store(directory)
-      const [fingerprint] = readdirSync(join(directory, 'v1')).filter((each) => /^[0-9a-f]{32}$/.test(each))
-      const file = join(directory, 'v1', fingerprint ?? '', name)
-      truncateSync(file, 100)
-      expect(await heldTokens(directory)).toBeLessThanOrEqual(16)
-      await store(directory)
-      writeFileSync(file, Buffer.alloc(200_000, 0x5a))
-      expect(await heldTokens(directory)).toBeLessThanOrEqual(16)
-      await store(directory)
-      expect(await heldTokens(directory)).toBe(16)
-    })
-  })
+  test.each(['group-0.table', 'group-0.slab'])(
+    'opens cold, and works, when %s is truncated or garbage',
+    async (name) => {
+      await withDirectory(async (directory) => {
+        await store(directory)
+        const [fingerprint] = readdirSync(join(directory, 'v1')).filter((each) => /^[0-9a-f]{32}$/.test(each))
+        const file = join(directory, 'v1', fingerprint ?? '', name)
+        truncateSync(file, 100)
+        expect(await heldTokens(directory)).toBeLessThanOrEqual(16)
+        await store(directory)
+        writeFileSync(file, Buffer.alloc(200_000, 0x5a))
+        expect(await heldTokens(directory)).toBeLessThanOrEqual(16)
+        await store(directory)
+        expect(await heldTokens(directory)).toBe(16)
+      })
+    },
+  )
 
   async function store(directory: string): Promise<void> {
     const manager = await BlockManager.open(testOptions(directory))
     const { PatternEngine } = await import('../lib/cli/pattern-engine.ts')
-    const tally = await new PatternEngine(manager).serve(manager.sequence(tokens(1, 16), { tenant: 'a' }), { until: 'disk' })
+    const tally = await new PatternEngine(manager).serve(manager.sequence(tokens(1, 16), { tenant: 'a' }), {
+      until: 'disk',
+    })
     expect(tally.wrongBlocks).toBe(0)
     await manager.close()
   }
@@ -180,9 +189,11 @@ describe('sequences', () => {
 
   test('refuse what is no array, and arrays that were detached', async () => {
     await withManager({}, async (manager) => {
-      expect(codeOf(() => manager.sequence('1 2 3' as unknown as number[], { tenant: 'a' }))).toBe('ERR_KV_INVALID_TYPE')
+      expect(codeOf(() => manager.sequence('1 2 3' as unknown as number[], { tenant: 'a' }))).toBe(
+        'ERR_KV_INVALID_TYPE',
+      )
       const detached = tokens(1, 8)
-      structuredClone(detached.buffer, { transfer: [detached.buffer] })
+      structuredClone(detached.buffer, { transfer: [detached.buffer as ArrayBuffer] })
       expect(codeOf(() => manager.sequence(detached, { tenant: 'a' }))).toBe('ERR_KV_DETACHED_ARRAY')
     })
   })

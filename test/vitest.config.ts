@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 import { ResultsReporter } from './support/results-reporter.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const { KVTIER_ADDON, KVTIER_PRELOAD, KVTIER_RESULTS } = process.env
+const { KVTIER_ADDON, KVTIER_PACKAGE, KVTIER_PRELOAD, KVTIER_RESULTS } = process.env
 
 // The test processes inherit it, this one does not: sanitizers watch our code, not the test runner's.
 if (KVTIER_PRELOAD) process.env.LD_PRELOAD = KVTIER_PRELOAD
@@ -14,6 +14,8 @@ export default defineConfig({
   cacheDir: `${root}build/vitest`,
   test: {
     include: ['test/**/*.test.ts'],
+    // Minutes long, and about a tarball that must be made first: `npm test -- --package`.
+    exclude: KVTIER_PACKAGE ? [] : ['test/package/**'],
     globals: false,
     pool: 'forks',
     maxWorkers: 2,

@@ -126,7 +126,7 @@ export class Adoption {
     const tier = this.#tier
     const entry = this.#entries[row]! - 1
     tier.adopt(entry, this.#contents.slots[row]!, this.#contents.lastUsesS[row]! - SECONDS_END)
-    tenants.addUse(registry.tenants[entry]!, tier.number, 1)
+    tenants.addUse(registry.tenantOf(entry), tier.number, 1)
     registry.copies[entry]!++
     const isHole = tier.rank(entry, this.#contents.slots[row]!)
     if (step === FOUND) this.#state.refresh(entry)

@@ -8,6 +8,18 @@ import { FreeSlots } from './free-slots.js'
 import { HASH_WORDS, HashTable } from './hash-table.js'
 import { misuse } from './misuse.js'
 
+/** What the registry knows of a block lies in one row of words: one or two cache lines, whatever is asked. */
+const ROW = 8
+/** Links: entry + 1, or 0. */
+const PARENT = 0
+const FIRST_CHILD = 1
+const NEXT = 2
+const PREVIOUS = 3
+const CHILDREN = 4
+const DEPTH = 5
+const TENANT = 6
+const PRIORITY = 7
+
 const UNUSED = 0
 const LIVE = 1
 /** Not found any more; stays an entry until its last pinned, filling or leaving slot is given up. */
@@ -27,20 +39,12 @@ export interface EntryFacts {
 export class BlockRegistry {
   readonly capacity: number
   readonly hashes: Uint32Array
-  readonly depths: Uint32Array
-  readonly priorities: Uint32Array
-  readonly expiries: Uint32Array
-  /** Number in the tenant table. */
-  readonly tenants: Uint32Array
   /** What is filling the entry now; 0 = nothing. Kept for movement. */
   readonly pending: Float64Array
   /** Tiers in which the block is published. */
   readonly copies: Uint8Array
-  readonly childCounts: Uint32Array
-  readonly #parents: Int32Array
-  readonly #firstChildren: Int32Array
-  readonly #nextSiblings: Int32Array
-  readonly #previousSiblings: Int32Array
+  readonly #rows: Uint32Array
+  readonly #expiries: Uint32Array
   readonly #states: Uint8Array
   readonly #free: FreeSlots
   readonly #table: HashTable
@@ -50,17 +54,10 @@ export class BlockRegistry {
   constructor(capacity: number) {
     this.capacity = capacity
     this.hashes = new Uint32Array(capacity * HASH_WORDS)
-    this.depths = new Uint32Array(capacity)
-    this.priorities = new Uint32Array(capacity)
-    this.expiries = new Uint32Array(capacity)
-    this.tenants = new Uint32Array(capacity)
     this.pending = new Float64Array(capacity)
     this.copies = new Uint8Array(capacity)
-    this.childCounts = new Uint32Array(capacity)
-    this.#parents = new Int32Array(capacity)
-    this.#firstChildren = new Int32Array(capacity)
-    this.#nextSiblings = new Int32Array(capacity)
-    this.#previousSiblings = new Int32Array(capacity)
+    this.#rows = new Uint32Array(capacity * ROW)
+    this.#expiries = new Uint32Array(capacity)
     this.#states = new Uint8Array(capacity)
     this.#free = new FreeSlots(capacity)
     this.#table = new HashTable(capacity, this.hashes)
@@ -95,7 +92,7 @@ export class BlockRegistry {
   }
 
   isExpired(entry: number, nowS: number): boolean {
-    const expiresAtS = this.expiries[entry]!
+    const expiresAtS = this.#expiries[entry]!
     return expiresAtS !== 0 && expiresAtS <= nowS
   }
 
@@ -109,17 +106,44 @@ export class BlockRegistry {
 
   /** -1 for a sequence's first block, and for every block of a group without parents. */
   parentOf(entry: number): number {
-    return this.#parents[entry]! - 1
+    return this.#rows[entry * ROW + PARENT]! - 1
   }
 
   /** -1 when there is none. */
   firstChildOf(entry: number): number {
-    return this.#firstChildren[entry]! - 1
+    return this.#rows[entry * ROW + FIRST_CHILD]! - 1
   }
 
   /** -1 when there is none. */
   nextSiblingOf(entry: number): number {
-    return this.#nextSiblings[entry]! - 1
+    return this.#rows[entry * ROW + NEXT]! - 1
+  }
+
+  childCountOf(entry: number): number {
+    return this.#rows[entry * ROW + CHILDREN]!
+  }
+
+  /** Blocks before this one. */
+  depthOf(entry: number): number {
+    return this.#rows[entry * ROW + DEPTH]!
+  }
+
+  /** Number in the tenant table. */
+  tenantOf(entry: number): number {
+    return this.#rows[entry * ROW + TENANT]!
+  }
+
+  priorityOf(entry: number): number {
+    return this.#rows[entry * ROW + PRIORITY]!
+  }
+
+  setPriority(entry: number, priority: number): void {
+    this.#rows[entry * ROW + PRIORITY] = priority
+  }
+
+  /** Unix seconds; 0 = never. */
+  expiryOf(entry: number): number {
+    return this.#expiries[entry]!
   }
 
   /**
@@ -149,11 +173,11 @@ export class BlockRegistry {
 
   /** Says what a new entry is: whose child (-1 = nobody's), which tenant's, and how it is to be kept. */
   describe(entry: number, parent: number, tenant: number, facts: EntryFacts): void {
-    this.depths[entry] = facts.depth
+    const row = entry * ROW
+    this.#rows[row + DEPTH] = facts.depth
+    this.#rows[row + TENANT] = tenant
+    this.#rows[row + PRIORITY] = facts.priority
     if (parent >= 0) this.#link(entry, parent)
-    // Fresh memory is zero and released entries are zeroed: what is zero is not written, nor its page touched.
-    if (tenant !== 0) this.tenants[entry] = tenant
-    if (facts.priority !== 0) this.priorities[entry] = facts.priority
     if (facts.expiresAtS !== 0) this.setExpiry(entry, facts.expiresAtS)
   }
 
@@ -164,8 +188,8 @@ export class BlockRegistry {
 
   /** Gives an entry another expiry; 0 = never. */
   setExpiry(entry: number, expiresAtS: number): void {
-    if (this.expiries[entry] !== 0) this.#expiring?.remove(entry)
-    this.expiries[entry] = expiresAtS
+    if (this.#expiries[entry] !== 0) this.#expiring?.remove(entry)
+    this.#expiries[entry] = expiresAtS
     if (expiresAtS === 0) return
     this.#expiring ??= new SlotHeap(new Int32Array(this.capacity), (a, b) => this.#dropsBefore(a, b))
     this.#expiring.push(entry, expiresAtS, 0)
@@ -178,10 +202,10 @@ export class BlockRegistry {
 
   /** The block cannot be found any more and is no child. It must have no children itself. */
   lose(entry: number): void {
-    if (this.childCounts[entry] !== 0)
-      misuse(`Entry ${entry} was to be lost; it has ${this.childCounts[entry]} children.`)
+    const children = this.childCountOf(entry)
+    if (children !== 0) misuse(`Entry ${entry} was to be lost; it has ${children} children.`)
     this.#table.remove(entry)
-    if (this.expiries[entry] !== 0) this.#expiring?.remove(entry)
+    if (this.#expiries[entry] !== 0) this.#expiring?.remove(entry)
     this.#unlink(entry)
     this.#states[entry] = LOST
     this.#losses++
@@ -192,39 +216,43 @@ export class BlockRegistry {
   release(entry: number): void {
     if (this.#states[entry] !== LOST) misuse(`Entry ${entry} was to be released; it is not lost.`)
     this.#states[entry] = UNUSED
-    this.tenants[entry] = 0
-    this.priorities[entry] = 0
-    this.expiries[entry] = 0
+    this.#expiries[entry] = 0
     this.pending[entry] = 0
     this.#free.release(entry)
   }
 
   #link(entry: number, parent: number): void {
-    const next = this.#firstChildren[parent]!
-    this.#parents[entry] = parent + 1
-    this.#nextSiblings[entry] = next
-    if (next !== 0) this.#previousSiblings[next - 1] = entry + 1
-    this.#firstChildren[parent] = entry + 1
-    this.childCounts[parent]!++
+    const rows = this.#rows
+    const row = entry * ROW
+    const parentRow = parent * ROW
+    const next = rows[parentRow + FIRST_CHILD]!
+    rows[row + PARENT] = parent + 1
+    rows[row + NEXT] = next
+    if (next !== 0) rows[(next - 1) * ROW + PREVIOUS] = entry + 1
+    rows[parentRow + FIRST_CHILD] = entry + 1
+    rows[parentRow + CHILDREN]!++
   }
 
   #unlink(entry: number): void {
-    const parent = this.#parents[entry]!
+    const rows = this.#rows
+    const row = entry * ROW
+    const parent = rows[row + PARENT]!
     if (parent === 0) return
-    const next = this.#nextSiblings[entry]!
-    const previous = this.#previousSiblings[entry]!
-    if (previous === 0) this.#firstChildren[parent - 1] = next
-    else this.#nextSiblings[previous - 1] = next
-    if (next !== 0) this.#previousSiblings[next - 1] = previous
-    this.childCounts[parent - 1]!--
-    this.#parents[entry] = 0
-    this.#nextSiblings[entry] = 0
-    this.#previousSiblings[entry] = 0
+    const parentRow = (parent - 1) * ROW
+    const next = rows[row + NEXT]!
+    const previous = rows[row + PREVIOUS]!
+    if (previous === 0) rows[parentRow + FIRST_CHILD] = next
+    else rows[(previous - 1) * ROW + NEXT] = next
+    if (next !== 0) rows[(next - 1) * ROW + PREVIOUS] = previous
+    rows[parentRow + CHILDREN]!--
+    rows[row + PARENT] = 0
+    rows[row + NEXT] = 0
+    rows[row + PREVIOUS] = 0
   }
 
   /** Of blocks that expire together the first of a sequence is dropped first, and takes the others with it. */
   #dropsBefore(a: number, b: number): boolean {
-    const depths = this.depths[a]! - this.depths[b]!
+    const depths = this.depthOf(a) - this.depthOf(b)
     return depths !== 0 ? depths < 0 : a < b
   }
 }

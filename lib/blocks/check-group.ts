@@ -37,12 +37,12 @@ function checkBlock(state: GroupState, entry: number): void {
     if (!registry.isLive(child) || registry.parentOf(child) !== entry)
       misuse(`Entry ${child} is no true child of ${entry}.`)
   }
-  if (children !== registry.childCounts[entry])
-    misuse(`Entry ${entry} counts ${registry.childCounts[entry]} children, has ${children}.`)
+  if (children !== registry.childCountOf(entry))
+    misuse(`Entry ${entry} counts ${registry.childCountOf(entry)} children, has ${children}.`)
   if (!state.prefixClosed) return
   const parent = registry.parentOf(entry)
-  if (parent < 0 !== (registry.depths[entry] === 0))
-    misuse(`Entry ${entry} has depth ${registry.depths[entry]} and parent ${parent}.`)
+  if (parent < 0 !== (registry.depthOf(entry) === 0))
+    misuse(`Entry ${entry} has depth ${registry.depthOf(entry)} and parent ${parent}.`)
   if (parent >= 0 && copies > 0 && registry.copies[parent] === 0)
     misuse(`Entry ${entry} is held; its parent ${parent} is not.`)
 }
@@ -51,7 +51,7 @@ function checkLost(state: GroupState, entry: number): void {
   const { registry } = state
   if (!state.hasSlot(entry)) misuse(`Entry ${entry} is lost and has no slot; it was not released.`)
   if (registry.find(registry.hashes, entry) === entry) misuse(`Entry ${entry} is lost; its hash still finds it.`)
-  if (registry.copies[entry] !== 0 || registry.childCounts[entry] !== 0 || registry.parentOf(entry) >= 0) {
+  if (registry.copies[entry] !== 0 || registry.childCountOf(entry) !== 0 || registry.parentOf(entry) >= 0) {
     misuse(`Entry ${entry} is lost; it has copies, children or a parent.`)
   }
   for (const tier of state.tiers) {
@@ -119,7 +119,7 @@ function checkStandings(state: GroupState, tier: TierBlocks): void {
 }
 
 function registryChildren(state: GroupState, entry: number): number {
-  return state.prefixClosed ? (state.registry.childCounts[entry] ?? 0) : 0
+  return state.prefixClosed ? state.registry.childCountOf(entry) : 0
 }
 
 function checkUse(state: GroupState, tier: TierBlocks): void {
@@ -127,7 +127,7 @@ function checkUse(state: GroupState, tier: TierBlocks): void {
   for (let slot = 0; slot < tier.pool.slotCount; slot++) {
     const entry = tier.pool.ownerOf(slot)
     if (entry < 0) continue
-    const tenant = state.registry.tenants[entry]!
+    const tenant = state.registry.tenantOf(entry)
     used.set(tenant, (used.get(tenant) ?? 0) + 1)
   }
   for (const [tenant, slots] of used) {

@@ -72,23 +72,23 @@ function checkParent(state: GroupState, parent: number, depth: number): void {
   if (parent < 0 ? depth !== 0 : !registry.isLive(parent)) {
     misuse(`A block of depth ${depth} was to begin behind entry ${parent}, which is no block.`)
   }
-  if (parent >= 0 && registry.depths[parent]! + 1 !== depth) {
-    misuse(`A block of depth ${depth} was to begin behind one of depth ${registry.depths[parent]}.`)
+  if (parent >= 0 && registry.depthOf(parent) + 1 !== depth) {
+    misuse(`A block of depth ${depth} was to begin behind one of depth ${registry.depthOf(parent)}.`)
   }
 }
 
 /** A block that is stored again keeps the larger priority and the later expiry. */
 function extend(state: GroupState, entry: number, facts: BlockFacts): void {
   const { registry } = state
-  const before = registry.expiries[entry]!
+  const before = registry.expiryOf(entry)
   const expiresAtS = before === 0 || facts.expiresAtS === 0 ? 0 : Math.max(before, facts.expiresAtS)
-  const priority = Math.max(registry.priorities[entry]!, facts.priority)
-  if (expiresAtS === before && priority === registry.priorities[entry]) return
+  const priority = Math.max(registry.priorityOf(entry), facts.priority)
+  if (expiresAtS === before && priority === registry.priorityOf(entry)) return
   for (const tier of state.tiers) {
     const slot = tier.slotOf(entry)
     if (slot >= 0) tier.queue.place(slot, NOWHERE)
   }
   registry.setExpiry(entry, expiresAtS)
-  registry.priorities[entry] = priority
+  registry.setPriority(entry, priority)
   state.refresh(entry)
 }

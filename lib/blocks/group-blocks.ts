@@ -147,21 +147,21 @@ export class GroupBlocks {
   }
 
   depthOf(entry: number): number {
-    return this.#state.registry.depths[entry]!
+    return this.#state.registry.depthOf(entry)
   }
 
   /** The tenant's tag. */
   tenantOf(entry: number): number {
-    return this.#state.tenants.tagOf(this.#state.registry.tenants[entry]!)
+    return this.#state.tenants.tagOf(this.#state.registry.tenantOf(entry))
   }
 
   priorityOf(entry: number): number {
-    return this.#state.registry.priorities[entry]!
+    return this.#state.registry.priorityOf(entry)
   }
 
   /** Unix seconds; 0 = never. */
   expiresAtOf(entry: number): number {
-    return this.#state.registry.expiries[entry]!
+    return this.#state.registry.expiryOf(entry)
   }
 
   /** Writes a block's 8 hash words to `words[at ...]`. */

@@ -86,7 +86,7 @@ export class GroupState {
   removeIfEmpty(entry: number): void {
     if (this.hasSlot(entry)) return
     if (this.registry.copies[entry] !== 0) misuse(`Entry ${entry} has no slot; it counts as published.`)
-    if (this.registry.childCounts[entry] !== 0) {
+    if (this.registry.childCountOf(entry) !== 0) {
       this.drop(entry, null)
       return
     }
@@ -145,7 +145,7 @@ export class GroupState {
   }
 
   #release(entry: number): void {
-    const tenant = this.registry.tenants[entry]!
+    const tenant = this.registry.tenantOf(entry)
     this.registry.release(entry)
     this.tenants.leave(tenant)
   }

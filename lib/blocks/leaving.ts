@@ -37,7 +37,7 @@ export function evictVictim(state: GroupState, entry: number, tier: number): boo
   const at = state.expectTier(tier)
   const slot = expectLeaving(at, entry, 'evicted')
   const lost = registry.isLost(entry)
-  const onlyCopy = state.prefixClosed && registry.copies[entry] === 1 && registry.childCounts[entry]! > 0
+  const onlyCopy = state.prefixClosed && registry.copies[entry] === 1 && registry.childCountOf(entry) > 0
   if (lost || onlyCopy || at.pool.pinsOf(slot) > 0 || at.rankedChildrenOf(entry) > 0) {
     keepVictim(state, entry, tier)
     return lost

@@ -42,6 +42,6 @@ function eachRanked(
   for (let slot = 0; slot < at.pool.slotCount; slot++) {
     if (!at.isRanked(slot)) continue
     const entry = at.pool.ownerOf(slot)
-    if (state.registry.tenants[entry] === tenant) visit(slot, entry)
+    if (state.registry.tenantOf(entry) === tenant) visit(slot, entry)
   }
 }

@@ -23,9 +23,8 @@ export class TierBlocks implements SlotFacts {
   holes = 0
   /** Slots handed out as victims and not evicted yet. */
   leaving = 0
-  /** Ranked children here of each entry. */
-  readonly #rankedChildren: Uint32Array
-  readonly #slots: Int32Array
+  /** Two words an entry: its slot here + 1 (0 = none), and how many of its children are ranked here. */
+  readonly #rows: Int32Array
   readonly #marks: Uint8Array
   readonly #registry: BlockRegistry
   readonly #tenants: TenantTable
@@ -44,8 +43,7 @@ export class TierBlocks implements SlotFacts {
     this.number = number
     this.pool = new BlockPool(number, slotCount)
     this.queue = new LeafQueue(slotCount, policy, this)
-    this.#rankedChildren = new Uint32Array(prefixClosed ? registry.capacity : 0)
-    this.#slots = new Int32Array(registry.capacity)
+    this.#rows = new Int32Array(registry.capacity * 2)
     this.#marks = new Uint8Array(slotCount)
     this.#registry = registry
     this.#tenants = tenants
@@ -58,24 +56,24 @@ export class TierBlocks implements SlotFacts {
   }
 
   priorityAt(slot: number): number {
-    return this.#registry.priorities[this.pool.ownerOf(slot)]!
+    return this.#registry.priorityOf(this.pool.ownerOf(slot))
   }
 
   expiresAtS(slot: number): number {
-    return this.#registry.expiries[this.pool.ownerOf(slot)]!
+    return this.#registry.expiryOf(this.pool.ownerOf(slot))
   }
 
   depthAt(slot: number): number {
-    return this.#registry.depths[this.pool.ownerOf(slot)]!
+    return this.#registry.depthOf(this.pool.ownerOf(slot))
   }
 
   partitionAt(slot: number): number {
-    return this.#tenants.partitionOf(this.#registry.tenants[this.pool.ownerOf(slot)]!, this.number)
+    return this.#tenants.partitionOf(this.#registry.tenantOf(this.pool.ownerOf(slot)), this.number)
   }
 
   /** The slot that an entry has here, filling or published; -1 when none. */
   slotOf(entry: number): number {
-    return (this.#slots[entry] ?? 0) - 1
+    return (this.#rows[entry * 2] ?? 0) - 1
   }
 
   /** The entry's published slot here; -1 when it has none or is lost. */
@@ -99,7 +97,7 @@ export class TierBlocks implements SlotFacts {
   }
 
   rankedChildrenOf(entry: number): number {
-    return this.#prefixClosed ? this.#rankedChildren[entry]! : 0
+    return this.#rows[entry * 2 + 1]!
   }
 
   /** Gives a taken slot to an entry that has none here. */
@@ -110,8 +108,8 @@ export class TierBlocks implements SlotFacts {
       )
     }
     this.pool.assign(slot, entry)
-    this.#slots[entry] = slot + 1
-    this.#tenants.addUse(this.#registry.tenants[entry]!, this.number, 1)
+    this.#rows[entry * 2] = slot + 1
+    this.#tenants.addUse(this.#registry.tenantOf(entry), this.number, 1)
   }
 
   /**
@@ -122,15 +120,15 @@ export class TierBlocks implements SlotFacts {
    */
   adopt(entry: number, slot: number, lastUse: number): void {
     if (!this.pool.adopt(slot, entry)) misuse(`Slot ${slot} of tier ${this.number} was to be adopted; it is not free.`)
-    this.#slots[entry] = slot + 1
+    this.#rows[entry * 2] = slot + 1
     this.held++
     this.queue.insert(slot, lastUse)
   }
 
   /** Takes the slot from the entry; it stays filling and is the caller's, or with `free` goes back to the pool. */
   takeBack(entry: number, slot: number, free: boolean): void {
-    this.#slots[entry] = 0
-    this.#tenants.addUse(this.#registry.tenants[entry]!, this.number, -1)
+    this.#rows[entry * 2] = 0
+    this.#tenants.addUse(this.#registry.tenantOf(entry), this.number, -1)
     if (free) this.pool.release(slot)
     else this.pool.unassign(slot)
   }
@@ -143,10 +141,10 @@ export class TierBlocks implements SlotFacts {
   rank(entry: number, slot: number): boolean {
     this.#marks[slot] = RANKED
     if (!this.#prefixClosed) return false
-    this.holes -= this.#rankedChildren[entry]!
+    this.holes -= this.#rows[entry * 2 + 1]!
     const parent = this.#registry.parentOf(entry)
     if (parent < 0) return false
-    this.#rankedChildren[parent]!++
+    this.#rows[parent * 2 + 1]!++
     const parentSlot = this.slotOf(parent)
     if (parentSlot >= 0 && this.isRanked(parentSlot)) {
       this.queue.place(parentSlot, NOWHERE)
@@ -161,10 +159,10 @@ export class TierBlocks implements SlotFacts {
     this.queue.place(slot, NOWHERE)
     this.#marks[slot] = 0
     if (!this.#prefixClosed) return
-    this.holes += this.#rankedChildren[entry]!
+    this.holes += this.#rows[entry * 2 + 1]!
     const parent = this.#registry.parentOf(entry)
     if (parent < 0) return
-    this.#rankedChildren[parent]!--
+    this.#rows[parent * 2 + 1]!--
     const parentSlot = this.slotOf(parent)
     if (parentSlot < 0 || !this.isRanked(parentSlot)) {
       this.holes--
@@ -206,8 +204,8 @@ export class TierBlocks implements SlotFacts {
   #standing(entry: number, slot: number): Standing {
     if (this.pool.pinsOf(slot) > 0) return NOWHERE
     if (!this.#prefixClosed) return READY
-    if (this.#rankedChildren[entry] !== 0) return NOWHERE
-    return this.#registry.childCounts[entry] === 0 || this.#isRankedElsewhere(entry) ? READY : PARKED
+    if (this.#rows[entry * 2 + 1] !== 0) return NOWHERE
+    return this.#registry.childCountOf(entry) === 0 || this.#isRankedElsewhere(entry) ? READY : PARKED
   }
 
   #isRankedElsewhere(entry: number): boolean {

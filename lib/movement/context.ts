@@ -58,7 +58,10 @@ export function nowSeconds(context: MovementContext): number {
 export function storageOf(tiers: GroupTiers, tier: TierNumber): NonNullable<TierSlots['storage']> {
   const { storage } = tiers.tiers[tier]
   if (storage === null) {
-    throw new KvError('ERR_KV_INTERNAL', `Layer group ${tiers.group.name} was asked for its ${tierName(tier)} tier; it has none.`)
+    throw new KvError(
+      'ERR_KV_INTERNAL',
+      `Layer group ${tiers.group.name} was asked for its ${tierName(tier)} tier; it has none.`,
+    )
   }
   return storage
 }

@@ -2,9 +2,9 @@
  * Owned device memory for the engine to compute into.
  */
 import { KvError } from '../errors.js'
+import type { StorageHandle } from '../native/binding.js'
 import { integer, invalidValue } from '../options.js'
 import { DEVICE } from '../tiers/types.js'
-import type { StorageHandle } from '../native/binding.js'
 import { type MovementContext, storageOf } from './context.js'
 import { DeviceSlots } from './device-slots.js'
 import { giveBackRoom, takeRoomNow } from './room.js'
@@ -55,7 +55,8 @@ export class DeviceAccess {
   /** @internal The storage of a layer group, for engines of our own in demos, replays and tests. */
   storage(group = 0): StorageHandle {
     const tiers = this.#context.groups[group]
-    if (tiers === undefined) throw new KvError('ERR_KV_INTERNAL', `The device storage of layer group ${group} was asked for.`)
+    if (tiers === undefined)
+      throw new KvError('ERR_KV_INTERNAL', `The device storage of layer group ${group} was asked for.`)
     return storageOf(tiers, DEVICE)
   }
 }

@@ -59,14 +59,19 @@ export class DeviceSlots implements DevicePin {
   }
 
   slots(group?: string): Uint32Array {
-    if (this.#released) throw new KvError('ERR_KV_RELEASED', 'The slots of a device pin were asked for after its release.')
+    if (this.#released)
+      throw new KvError('ERR_KV_RELEASED', 'The slots of a device pin were asked for after its release.')
     if (group === undefined && this.#groups.length > 1) {
       const names = this.#groups.map((tiers) => tiers.group.name).join(', ')
-      throw new KvError('ERR_KV_INVALID_VALUE', `The model has several layer groups (${names}); name the one whose slots are asked for.`)
+      throw new KvError(
+        'ERR_KV_INVALID_VALUE',
+        `The model has several layer groups (${names}); name the one whose slots are asked for.`,
+      )
     }
     const index = group === undefined ? 0 : this.#groups.findIndex((tiers) => tiers.group.name === group)
     const slots = this.#slots[index]
-    if (slots === undefined) throw new KvError('ERR_KV_INVALID_VALUE', `There is no layer group ${JSON.stringify(group)}.`)
+    if (slots === undefined)
+      throw new KvError('ERR_KV_INVALID_VALUE', `There is no layer group ${JSON.stringify(group)}.`)
     return slots.slice()
   }
 

@@ -4,8 +4,8 @@
  * them, so that whatever a restart finds can be used.
  */
 import { isKvError } from '../errors.js'
+import { NO_SLOT, RECORD_WORDS } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
-import { RECORD_WORDS, NO_SLOT } from '../native/binding.js'
 import { DISK, HOST } from '../tiers/types.js'
 import { evictNow, type GroupTiers, type MovementContext, nowSeconds, storageOf } from './context.js'
 import { type NativeBatch, startBatch } from './native-batch.js'
@@ -92,7 +92,10 @@ export class DiskWriter {
       native = this.#start(context, tiers, batch)
     } catch (error) {
       for (const entry of batch) abandonWrite(tiers, entry)
-      return { code: isKvError(error) ? error.code : 'ERR_KV_INTERNAL', message: error instanceof Error ? error.message : '' }
+      return {
+        code: isKvError(error) ? error.code : 'ERR_KV_INTERNAL',
+        message: error instanceof Error ? error.message : '',
+      }
     }
     const outcomes = await native.done
     const failed: number[] = []

@@ -10,8 +10,8 @@ import {
   findUnexpired,
   type GroupTiers,
   hashBytes,
-  markPending,
   type MovementContext,
+  markPending,
   nowSeconds,
   storageOf,
 } from './context.js'
@@ -148,11 +148,19 @@ export class HostReservation {
     }
   }
 
-  async #sealBatch(tiers: GroupTiers, positions: readonly number[], entries: Int32Array, outcomes: Outcomes): Promise<void> {
+  async #sealBatch(
+    tiers: GroupTiers,
+    positions: readonly number[],
+    entries: Int32Array,
+    outcomes: Outcomes,
+  ): Promise<void> {
     const { blocks } = tiers
     const context = this.#context
     const slots = Uint32Array.from(positions, (i) => blocks.slotOf(entries[i] ?? -1, HOST))
-    const hashes = hashBytes(this.#sequence.hashes.words, positions.map((i) => this.firstBlock + i))
+    const hashes = hashBytes(
+      this.#sequence.hashes.words,
+      positions.map((i) => this.firstBlock + i),
+    )
     let native: NativeBatch
     try {
       native = startBatch(context.completions, positions.length, (ticket) =>
@@ -303,10 +311,17 @@ export class HostAccess {
     for (const tiers of context.groups) {
       entries.push(await this.#reserveGroup(tiers, sequence, firstBlock, blockCount, ends))
     }
-    const reservation: HostReservation = new HostReservation(context, sequence, firstBlock, entries, this.#windows, () => {
-      this.#held.delete(reservation)
-      for (const end of ends) end()
-    })
+    const reservation: HostReservation = new HostReservation(
+      context,
+      sequence,
+      firstBlock,
+      entries,
+      this.#windows,
+      () => {
+        this.#held.delete(reservation)
+        for (const end of ends) end()
+      },
+    )
     this.#held.add(reservation)
     if (this.#ended) {
       reservation.release()
@@ -344,7 +359,13 @@ export class HostAccess {
       entries[i] = entry
     }
     giveBackRoom(tiers, HOST, slots)
-    ends.push(markPending(this.#context, tiers, [...entries].filter((entry) => entry >= 0)))
+    ends.push(
+      markPending(
+        this.#context,
+        tiers,
+        [...entries].filter((entry) => entry >= 0),
+      ),
+    )
     return entries
   }
 

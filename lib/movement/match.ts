@@ -49,7 +49,8 @@ function scratchFor(index: number, count: number): Int32Array {
 /** First block that a group needs for a prefix of `n` blocks. */
 export function firstNeeded(tiers: GroupTiers, n: number, tokensPerBlock: number): number {
   const { kind, windowTokens } = tiers.group
-  if (kind === 'sliding') return Math.max(0, Math.floor((n * tokensPerBlock - (windowTokens ?? 1) + 1) / tokensPerBlock))
+  if (kind === 'sliding')
+    return Math.max(0, Math.floor((n * tokensPerBlock - (windowTokens ?? 1) + 1) / tokensPerBlock))
   if (kind === 'recurrent') return Math.max(0, n - 1)
   return 0
 }
@@ -120,7 +121,13 @@ export function matchPrefix(
     found.fill(-1, 0, firstNeeded(tiers, blocks, context.tokensPerBlock))
     return found
   })
-  return { tokens: blocks * context.tokensPerBlock, blocks, byTier: countTiers(context, entries, blocks), stoppedBy, entries }
+  return {
+    tokens: blocks * context.tokensPerBlock,
+    blocks,
+    byTier: countTiers(context, entries, blocks),
+    stoppedBy,
+    entries,
+  }
 }
 
 /** The tier a block of one group would be read from: the nearest to the GPU that holds it. */

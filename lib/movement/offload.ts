@@ -8,7 +8,7 @@ import { NO_SLOT } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { MiB } from '../options.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
-import { findUnexpired, type GroupTiers, hashBytes, markPending, type MovementContext, storageOf } from './context.js'
+import { findUnexpired, type GroupTiers, hashBytes, type MovementContext, markPending, storageOf } from './context.js'
 import type { DeviceSlots } from './device-slots.js'
 import type { Fence } from './fence.js'
 import { firstNeeded } from './match.js'
@@ -226,7 +226,11 @@ class GroupOffload {
       // Another request's: the next round pins it or waits for it. A block that only the device holds is ours to bring.
       if (found >= 0 && (isKept(this.#tiers, found) || blocks.slotOf(found, HOST) >= 0)) continue
       if (from[index]?.[i] === NO_SLOT) {
-        this.#outcomes.fail(i, 'ERR_KV_SLOT_OUT_OF_RANGE', `No device slot was named for block ${at}, and no tier holds it.`)
+        this.#outcomes.fail(
+          i,
+          'ERR_KV_SLOT_OUT_OF_RANGE',
+          `No device slot was named for block ${at}, and no tier holds it.`,
+        )
         continue
       }
       const slot = slots.at(-1)
@@ -236,7 +240,11 @@ class GroupOffload {
         continue
       }
       const parent = blocks.prefixClosed && at > 0 ? blocks.find(hashes.words, at - 1) : -1
-      if (blocks.prefixClosed && at > 0 && (parent < 0 || !(blocks.isHeld(parent) || blocks.slotOf(parent, HOST) >= 0))) {
+      if (
+        blocks.prefixClosed &&
+        at > 0 &&
+        (parent < 0 || !(blocks.isHeld(parent) || blocks.slotOf(parent, HOST) >= 0))
+      ) {
         this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', `Block ${at - 1}, before the first one offloaded, is in no tier.`)
         continue
       }
@@ -267,7 +275,10 @@ class GroupOffload {
           via: null,
           target: storageOf(this.#tiers, HOST),
           moves,
-          hashes: hashBytes(hashes.words, positions.map((i) => firstBlock + i)),
+          hashes: hashBytes(
+            hashes.words,
+            positions.map((i) => firstBlock + i),
+          ),
           parents: null,
           records: null,
         }),
@@ -275,7 +286,11 @@ class GroupOffload {
     } catch (error) {
       positions.forEach((i, at) => {
         blocks.abandon(entries[at] ?? -1, HOST)
-        this.#outcomes.fail(i, isKvError(error) ? error.code : 'ERR_KV_INTERNAL', error instanceof Error ? error.message : '')
+        this.#outcomes.fail(
+          i,
+          isKvError(error) ? error.code : 'ERR_KV_INTERNAL',
+          error instanceof Error ? error.message : '',
+        )
       })
       context.counters.transferFailures += positions.length
       return
@@ -301,7 +316,8 @@ class GroupOffload {
     const before = new Set<Promise<unknown>>()
     for (const entry of entries) {
       const parent = blocks.parentOf(entry)
-      const pending = parent < 0 || blocks.isHeld(parent) ? undefined : this.#context.pending.get(blocks.pendingOf(parent))
+      const pending =
+        parent < 0 || blocks.isHeld(parent) ? undefined : this.#context.pending.get(blocks.pendingOf(parent))
       if (pending !== undefined) before.add(pending)
     }
     return [...before]
@@ -386,7 +402,8 @@ class GroupOffload {
       }
       if (this.#outcomes.codes[i] !== CODE.OK) continue
       const entry = blocks.find(hashes.words, firstBlock + i)
-      if (entry < 0 || !isKept(this.#tiers, entry)) this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
+      if (entry < 0 || !isKept(this.#tiers, entry))
+        this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
       else {
         this.#outcomes.succeed(i, blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
         this.#plan.reserved?.adopt(this.#tiers.index, i, entry)

@@ -7,7 +7,7 @@ import type { SequenceHashes } from '../identity/sequence-hashes.js'
 import { NO_SLOT, type TransferPath } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
-import { type GroupTiers, hashBytes, markPending, type MovementContext, storageOf } from './context.js'
+import { type GroupTiers, hashBytes, type MovementContext, markPending, storageOf } from './context.js'
 import { DeviceSlots } from './device-slots.js'
 import type { Fence } from './fence.js'
 import { type FullMatch, matchPrefix, nearestTier } from './match.js'
@@ -30,6 +30,8 @@ export interface OnboardPlan {
   /** Called with the host pins that the caller keeps (`to: 'host'`); otherwise they end with the transfer. */
   readonly keepPins?: (release: () => void, entries: readonly Int32Array[]) => void
 }
+
+const LOST_MEANWHILE = 'The block was lost while it was loaded.'
 
 const further = (a: number, b: number): number => Math.max(a, b)
 
@@ -99,7 +101,8 @@ function joinsOf(context: MovementContext, match: FullMatch): Promise<unknown>[]
 
 function collectPin(context: MovementContext, groups: readonly GroupOnboard[], outcomes: Outcomes): DeviceSlots {
   let count = 0
-  while (count < outcomes.codes.length && outcomes.codes[count] === CODE.OK && (outcomes.tiers[count] ?? -1) >= 0) count++
+  while (count < outcomes.codes.length && outcomes.codes[count] === CODE.OK && (outcomes.tiers[count] ?? -1) >= 0)
+    count++
   const held = groups.map((group) => group.takeDevice(count))
   return new DeviceSlots(
     context,
@@ -160,9 +163,12 @@ class GroupOnboard {
     this.#entries.forEach((entry, i) => {
       if (entry < 0) return
       const tier = this.#sourceOf(entry)
-      if (!blocks.holds(entry, tier)) return this.#outcomes.fail(i, 'ERR_KV_OUT_OF_BLOCKS', 'The block is only in device memory.')
-      this.#sources[i] = tier
-      this.#pin(entry, tier)
+      if (blocks.holds(entry, tier)) {
+        this.#sources[i] = tier
+        this.#pin(entry, tier)
+      } else {
+        this.#outcomes.fail(i, 'ERR_KV_OUT_OF_BLOCKS', 'The block is only in device memory.')
+      }
     })
     const used = this.#entries.filter((entry) => entry >= 0)
     blocks.touch(used, used.length, this.#context.nextTick())
@@ -200,7 +206,12 @@ class GroupOnboard {
     }
     for (const positions of batches(fromDisk.filter(usable))) {
       const via = this.#takeVia(positions, toHost)
-      legs.push({ path: toHost ? 'slabToMemory' : 'slabToMemoryVia', from: DISK, positions: positions.filter(usable), via })
+      legs.push({
+        path: toHost ? 'slabToMemory' : 'slabToMemoryVia',
+        from: DISK,
+        positions: positions.filter(usable),
+        via,
+      })
     }
     await Promise.all(legs.filter((leg) => leg.positions.length > 0).map((leg) => this.#run(leg)))
   }
@@ -312,14 +323,16 @@ class GroupOnboard {
       } else {
         blocks.abandon(entry, HOST)
         if (this.#plan.to === 'host') {
-          return this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost while it was loaded.')
+          this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', LOST_MEANWHILE)
+          return
         }
       }
     }
     if (this.#plan.to === 'device' && this.#plan.into === null) {
       if (!blocks.publish(entry, DEVICE)) {
         blocks.abandon(entry, DEVICE)
-        return this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost while it was loaded.')
+        this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', LOST_MEANWHILE)
+        return
       }
       blocks.pin(entry, DEVICE)
       this.#device[i] = 1
@@ -357,14 +370,21 @@ class GroupOnboard {
   #lose(entry: number): void {
     const lost = this.#tiers.blocks.drop(entry)
     this.#context.counters.lost += lost
-    this.#context.events.emit('lost', { tier: 'disk', blocks: lost, group: this.#tiers.group.name, reason: 'ERR_KV_CHECKSUM' })
+    this.#context.events.emit('lost', {
+      tier: 'disk',
+      blocks: lost,
+      group: this.#tiers.group.name,
+      reason: 'ERR_KV_CHECKSUM',
+    })
   }
 
   /** Erases bad records before their slots can be used again, so that a restart does not find them. */
   async #eraseCorrupt(leg: Leg, entries: readonly number[], corrupt: readonly number[]): Promise<void> {
     if (corrupt.length === 0 || leg.from !== DISK) return
     const bad = new Set(corrupt)
-    const slots = Uint32Array.from(entries.filter((entry) => bad.has(entry)).map((entry) => this.#tiers.blocks.slotOf(entry, DISK)))
+    const slots = Uint32Array.from(
+      entries.filter((entry) => bad.has(entry)).map((entry) => this.#tiers.blocks.slotOf(entry, DISK)),
+    )
     try {
       await this.#context.completions.call((ticket) =>
         this.#context.binding.startErase(ticket, storageOf(this.#tiers, DISK), slots),
@@ -372,7 +392,11 @@ class GroupOnboard {
     } catch (error) {
       // The record stays; the next load fails its check again, which is a miss.
       const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
-      this.#context.events.emit('tierFailed', { tier: 'disk', code, message: error instanceof Error ? error.message : '' })
+      this.#context.events.emit('tierFailed', {
+        tier: 'disk',
+        code,
+        message: error instanceof Error ? error.message : '',
+      })
     }
   }
 

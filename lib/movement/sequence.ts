@@ -282,7 +282,11 @@ function slotsByGroup(context: MovementContext, name: string, value: unknown): U
   const arrays = groups.map((tiers) => slotArray(`${name}.${tiers.group.name}`, given[tiers.group.name]))
   for (const [index, slots] of arrays.entries()) {
     if (slots.length !== arrays[0]?.length) {
-      invalidValue(`${name}.${groups[index]?.group.name}`, `${arrays[0]?.length} slots, as the first group has`, slots.length)
+      invalidValue(
+        `${name}.${groups[index]?.group.name}`,
+        `${arrays[0]?.length} slots, as the first group has`,
+        slots.length,
+      )
     }
   }
   return arrays

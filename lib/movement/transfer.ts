@@ -84,7 +84,10 @@ export class Outcomes {
     for (let i = 0; i < codes.length; i++) if (codes[i] === CODE.OK && (tiers[i] ?? -1) >= 0) arrived++
     const at = (i: number): number => {
       if (!Number.isInteger(i) || i < 0 || i >= codes.length) {
-        throw new KvError('ERR_KV_INVALID_VALUE', `Block ${i} was asked for, but the transfer has ${codes.length} blocks.`)
+        throw new KvError(
+          'ERR_KV_INVALID_VALUE',
+          `Block ${i} was asked for, but the transfer has ${codes.length} blocks.`,
+        )
       }
       return i
     }

@@ -7,7 +7,7 @@ const hashes = Uint32Array.from({ length: 64 * 8 }, (_, word) => word)
 
 function make(registry: BlockRegistry, index: number, parent: number, expiresAtS = 0): number {
   const entry = registry.create(hashes, index, -1)
-  registry.describe(entry, parent, 0, { depth: parent < 0 ? 0 : registry.depths[parent]! + 1, priority: 0, expiresAtS })
+  registry.describe(entry, parent, 0, { depth: parent < 0 ? 0 : registry.depthOf(parent) + 1, priority: 0, expiresAtS })
   return entry
 }
 
@@ -26,7 +26,7 @@ describe('the registry', () => {
       expect(childrenOf(registry, root)).toEqual(children)
       registry.lose(children[lost - 1]!)
       expect(childrenOf(registry, root)).toEqual(children.filter((child) => child !== children[lost - 1]))
-      expect(registry.childCounts[root]).toBe(2)
+      expect(registry.childCountOf(root)).toBe(2)
     }
   })
 
@@ -81,7 +81,7 @@ describe('the registry', () => {
     registry.lose(entry)
     registry.release(entry)
     expect(make(registry, 1, -1)).toBe(entry)
-    const { tenants, priorities, expiries, pending, copies } = registry
-    expect([tenants, priorities, expiries, pending, copies].map((field) => field[entry])).toEqual([0, 0, 0, 0, 0])
+    expect([registry.tenantOf(entry), registry.priorityOf(entry), registry.expiryOf(entry)]).toEqual([0, 0, 0])
+    expect([registry.pending[entry], registry.copies[entry], registry.childCountOf(entry)]).toEqual([0, 0, 0])
   })
 })

@@ -8,10 +8,10 @@ const DISK = 2
 
 const FACTS: Omit<BlockFacts, 'depth'> = { tenant: 1, priority: 0, expiresAtS: 0 }
 
-function makeGroup(host: number, disk = 0, prefixClosed = true): GroupBlocks {
+function makeGroup(host: number, disk = 0, prefixClosed = true, policy = 'lru'): GroupBlocks {
   return new GroupBlocks({
     tiers: [{ slotCount: 0 }, { slotCount: host }, { slotCount: disk }],
-    policy: 'lru',
+    policy,
     prefixClosed,
   })
 }
@@ -253,6 +253,29 @@ describe('leaving', () => {
     touch(group, [other], 1)
     touch(group, path, 2)
     expect(evictAll(group, HOST)).toEqual([other, path[2], path[0]])
+  })
+
+  it('counts a use of a block once, also when a block behind it was to leave and stayed', () => {
+    const group = makeGroup(8, 0, true, 'lfu')
+    const path = store(group, HOST, 1, 2)
+    const [other] = store(group, HOST, 2, 1) as [number]
+    for (let tick = 1; tick <= 3; tick++) touch(group, [other], tick)
+    for (let tick = 4; tick <= 5; tick++) touch(group, path, tick)
+    expect(group.victim(HOST)).toBe(path[1])
+    group.stay(path[1]!, HOST)
+    expect(evictAll(group, HOST)).toEqual([path[1], path[0], other])
+  })
+
+  it('counts a use of a block once, also while the tier has gaps', () => {
+    const group = makeGroup(8, 8, true, 'lfu')
+    const gap = store(group, DISK, 3, 2)
+    group.assign(gap[1]!, HOST, group.takeFree(HOST))
+    group.publish(gap[1]!, HOST)
+    const path = store(group, HOST, 1, 2)
+    const [other] = store(group, HOST, 2, 1) as [number]
+    for (let tick = 1; tick <= 3; tick++) touch(group, [other], tick)
+    for (let tick = 4; tick <= 5; tick++) touch(group, path, tick)
+    expect(evictAll(group, HOST)).toEqual([gap[1], path[1], path[0], other])
   })
 
   it('takes lower priorities first, whatever was used last', () => {

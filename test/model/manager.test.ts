@@ -66,31 +66,25 @@ const commands = [
   fc
     .tuple(chain, blocks, fc.boolean())
     .map(([c, n, abandon]) => command(`publish(${c}, ${n}, ${abandon})`, (w) => w.publish(c, n, abandon))),
-  fc
-    .tuple(fc.array(fc.tuple(chain, blocks, until), { minLength: 2, maxLength: 5 }))
-    .map(([jobs]) =>
-      command(`together(${JSON.stringify(jobs)})`, async (w) => {
-        await Promise.all(
-          jobs.map(([c, n, to], i) => (i % 2 === 0 ? w.offload(c, n, to) : w.onboard(c, n))),
-        )
-      }),
-    ),
+  fc.tuple(fc.array(fc.tuple(chain, blocks, until), { minLength: 2, maxLength: 5 })).map(([jobs]) =>
+    command(`together(${JSON.stringify(jobs)})`, async (w) => {
+      await Promise.all(jobs.map(([c, n, to], i) => (i % 2 === 0 ? w.offload(c, n, to) : w.onboard(c, n))))
+    }),
+  ),
   fc
     .tuple(fc.nat({ max: 0x7fffffff }), fc.boolean())
     .map(([at, table]) => command(`corrupt(${at}, ${table})`, async (w) => w.corrupt(at, table))),
   fc.constant(command('crash', (w) => w.crash())),
-  fc
-    .tuple(chain, blocks)
-    .map(([c, n]) =>
-      command(`crashWhileWriting(${c}, ${n})`, async (w) => {
-        const writing = w.offload(c, n, 'disk')
-        for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
-        const before = new Set(w.onDisk)
-        await writing
-        w.onDisk = before
-        await w.crash()
-      }),
-    ),
+  fc.tuple(chain, blocks).map(([c, n]) =>
+    command(`crashWhileWriting(${c}, ${n})`, async (w) => {
+      const writing = w.offload(c, n, 'disk')
+      for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+      const before = new Set(w.onDisk)
+      await writing
+      w.onDisk = before
+      await w.crash()
+    }),
+  ),
   fc.constant(command('reopen', (w) => w.reopen())),
 ]
 
@@ -114,7 +108,9 @@ async function runModel(shape: WorldShape, runs: number): Promise<number> {
 
 const RUNS = Number(process.env.KVTIER_MODEL_RUNS ?? (process.env.KVTIER_LONG === '1' ? 400 : 40))
 
-test('with ample tiers nothing that was stored is ever missing, and no byte is wrong', { timeout: 600_000 }, async () => {
+test('with ample tiers nothing that was stored is ever missing, and no byte is wrong', {
+  timeout: 600_000,
+}, async () => {
   const verified = await runModel({ deviceSlots: 64, hostBlocks: 128, diskBlocks: 256, policy: 'lru' }, RUNS)
   expect(verified).toBeGreaterThan(0)
 })
@@ -124,7 +120,9 @@ test('with tiers that overflow at every step no byte is wrong and no slot leaks'
   expect(verified).toBeGreaterThan(0)
 })
 
-test('the same holds for another eviction policy and a device smaller than a prompt', { timeout: 600_000 }, async () => {
+test('the same holds for another eviction policy and a device smaller than a prompt', {
+  timeout: 600_000,
+}, async () => {
   const verified = await runModel({ deviceSlots: 8, hostBlocks: 5, diskBlocks: 9, policy: 'fifo' }, RUNS)
   expect(verified).toBeGreaterThan(0)
 })

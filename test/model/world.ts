@@ -3,7 +3,7 @@
  * stored. The model does not predict evictions; it knows what may never happen: a block that was not stored, a byte that
  * is wrong, a block lost whose outcome was `disk` although nothing was evicted, a slot that leaks.
  */
-import { cpSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, writeSync, closeSync, statSync } from 'node:fs'
+import { closeSync, cpSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { BlockManager } from '../../lib/block-manager.ts'
@@ -135,7 +135,10 @@ export class World {
       if (!this.everStored.has(key)) throw new Error(`chain ${chain}: a block was onboarded that was never stored`)
     }
     if (count > 0 && result.pin !== null) {
-      const { verified, wrong } = await this.engine.check(result.pin.slots(), sequence.hashes.bytes.slice(0, count * 32))
+      const { verified, wrong } = await this.engine.check(
+        result.pin.slots(),
+        sequence.hashes.bytes.slice(0, count * 32),
+      )
       this.verified += verified
       if (wrong > 0) throw new Error(`chain ${chain}: ${wrong} of ${count} onboarded blocks have wrong bytes`)
     }
@@ -169,7 +172,12 @@ export class World {
     await this.engine.compute(fresh.slots(), sequence.hashes.bytes.slice())
     const keys = keysOf(sequence)
     for (const key of keys) this.everStored.add(key)
-    const store = sequence.offload({ from: fresh, after: fence.quiet(), until, ...(signal === undefined ? {} : { signal }) })
+    const store = sequence.offload({
+      from: fresh,
+      after: fence.quiet(),
+      until,
+      ...(signal === undefined ? {} : { signal }),
+    })
     const result = await store.done
     await store.settled
     fresh.release()
@@ -204,10 +212,10 @@ export class World {
     const storage = binding.borrowMemory('contiguous', shape, sequence.blockCount, [bytes])
     const slots = Uint32Array.from({ length: sequence.blockCount }, (_, i) => i)
     await new Promise<void>((resolve) => {
-      completions().batch(
-        (ticket) => binding.startFillPattern(ticket, storage, slots, sequence.hashes.bytes.slice()),
-        { onDone: () => undefined, onSettled: resolve },
-      )
+      completions().batch((ticket) => binding.startFillPattern(ticket, storage, slots, sequence.hashes.bytes.slice()), {
+        onDone: () => undefined,
+        onSettled: resolve,
+      })
     })
     await completions().call((ticket) => binding.startClose(ticket, storage))
     return bytes
@@ -227,7 +235,7 @@ export class World {
     // The superblocks are left alone here: without them the store is fresh, which the claims below would not see.
     const offset = inTable ? 8192 + (at % (size - 8192)) : at % size
     readSync(file, byte, 0, 1, offset)
-    byte[0] = (byte[0] ?? 0) ^ (1 << at % 8)
+    byte[0] = (byte[0] ?? 0) ^ (1 << (at % 8))
     writeSync(file, byte, 0, 1, offset)
     closeSync(file)
     this.#damaged = true

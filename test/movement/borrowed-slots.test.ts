@@ -72,53 +72,56 @@ async function onboard(sequence: Sequence, into: SlotsByGroup) {
 
 describe('borrowed memory', () => {
   const cases = LAYOUTS.flatMap(([name, layout]) => KINDS.map((kind) => [name, kind, layout] as const))
-  test.each(cases)('with %s, of kind %s, gets back each byte at the place that another slot has', async (_, kind, layout) => {
-    await withDirectory(async (directory) => {
-      const memory = new BorrowedMemory(layout, kind, SLOTS)
-      const manager = await BlockManager.open(optionsFor(memory, layout, directory))
-      const prompt = tokens(1, 20)
-      const named = (numbers: readonly number[]) =>
-        Object.fromEntries(layout.groups.map((group) => [group.name, Uint32Array.from(numbers)]))
-      const source = [3, 0, 14, 7, 9]
-      for (const [group, { name }] of layout.groups.entries()) {
-        for (const [i, slot] of source.entries()) {
-          memory.write(name, slot, bytesOf(group * 100 + i, memory.blockBytes(name)))
-        }
-      }
-      const stored = await offload(manager.sequence(prompt, { tenant: 'a' }), named(source), 'disk')
-      expect(codesOf(stored)).toEqual(Array(5).fill('OK'))
-      expect(tiersOf(stored)).toEqual(Array(5).fill('disk'))
-
-      const expectBytes = (target: readonly number[], where: string): void => {
-        for (const [group, { name, kind: attention, windowTokens }] of layout.groups.entries()) {
-          const inWindow = attention === 'recurrent' ? 4 : Math.floor((20 - (windowTokens ?? 21) + 1) / 4)
-          const first = Math.max(0, inWindow)
-          for (const [i, slot] of target.entries()) {
-            const size = memory.blockBytes(name)
-            const expected = i < first ? new Uint8Array(size).fill(0xee) : bytesOf(group * 100 + i, size)
-            expect(memory.read(name, slot), `${where}: block ${i} of ${name}`).toEqual(expected)
+  test.each(cases)(
+    'with %s, of kind %s, gets back each byte at the place that another slot has',
+    async (_, kind, layout) => {
+      await withDirectory(async (directory) => {
+        const memory = new BorrowedMemory(layout, kind, SLOTS)
+        const manager = await BlockManager.open(optionsFor(memory, layout, directory))
+        const prompt = tokens(1, 20)
+        const named = (numbers: readonly number[]) =>
+          Object.fromEntries(layout.groups.map((group) => [group.name, Uint32Array.from(numbers)]))
+        const source = [3, 0, 14, 7, 9]
+        for (const [group, { name }] of layout.groups.entries()) {
+          for (const [i, slot] of source.entries()) {
+            memory.write(name, slot, bytesOf(group * 100 + i, memory.blockBytes(name)))
           }
-          // Slots that were not named are as they were.
-          expect(memory.read(name, 6)).toEqual(new Uint8Array(memory.blockBytes(name)).fill(0xee))
         }
-      }
-      memory.fill(0xee)
-      const fromHost = await onboard(manager.sequence(prompt, { tenant: 'a' }), named([15, 2, 8, 1, 10]))
-      expect(fromHost).toMatchObject({ tokens: 20, arrived: 5, pin: null })
-      expectBytes([15, 2, 8, 1, 10], 'from host memory')
-      expectQuiet(manager)
-      await manager.close()
+        const stored = await offload(manager.sequence(prompt, { tenant: 'a' }), named(source), 'disk')
+        expect(codesOf(stored)).toEqual(Array(5).fill('OK'))
+        expect(tiersOf(stored)).toEqual(Array(5).fill('disk'))
 
-      const next = await BlockManager.open(optionsFor(memory, layout, directory))
-      memory.fill(0xee)
-      const fromDisk = await onboard(next.sequence(prompt, { tenant: 'a' }), named([4, 5, 11, 12, 13]))
-      expect(fromDisk.tokens).toBe(20)
-      expect(tiersOf(fromDisk)).toContain('disk')
-      expectBytes([4, 5, 11, 12, 13], 'from disk')
-      expectQuiet(next)
-      await next.close()
-    })
-  })
+        const expectBytes = (target: readonly number[], where: string): void => {
+          for (const [group, { name, kind: attention, windowTokens }] of layout.groups.entries()) {
+            const inWindow = attention === 'recurrent' ? 4 : Math.floor((20 - (windowTokens ?? 21) + 1) / 4)
+            const first = Math.max(0, inWindow)
+            for (const [i, slot] of target.entries()) {
+              const size = memory.blockBytes(name)
+              const expected = i < first ? new Uint8Array(size).fill(0xee) : bytesOf(group * 100 + i, size)
+              expect(memory.read(name, slot), `${where}: block ${i} of ${name}`).toEqual(expected)
+            }
+            // Slots that were not named are as they were.
+            expect(memory.read(name, 6)).toEqual(new Uint8Array(memory.blockBytes(name)).fill(0xee))
+          }
+        }
+        memory.fill(0xee)
+        const fromHost = await onboard(manager.sequence(prompt, { tenant: 'a' }), named([15, 2, 8, 1, 10]))
+        expect(fromHost).toMatchObject({ tokens: 20, arrived: 5, pin: null })
+        expectBytes([15, 2, 8, 1, 10], 'from host memory')
+        expectQuiet(manager)
+        await manager.close()
+
+        const next = await BlockManager.open(optionsFor(memory, layout, directory))
+        memory.fill(0xee)
+        const fromDisk = await onboard(next.sequence(prompt, { tenant: 'a' }), named([4, 5, 11, 12, 13]))
+        expect(fromDisk.tokens).toBe(20)
+        expect(tiersOf(fromDisk)).toContain('disk')
+        expectBytes([4, 5, 11, 12, 13], 'from disk')
+        expectQuiet(next)
+        await next.close()
+      })
+    },
+  )
 
   test('is read and written by the host windows in canonical order', async () => {
     await withBorrowed(async (manager, memory) => {
@@ -203,7 +206,7 @@ describe('slots that the engine names', () => {
       const sequence = manager.sequence(tokens(1, 8), { tenant: 'a' })
       for (const [i, slot] of [0, 1].entries()) memory.write('full', slot, bytesOf(i, TEST_STRIDE))
       const detached = slots(0, 1)
-      structuredClone(detached.buffer, { transfer: [detached.buffer] })
+      structuredClone(detached.buffer, { transfer: [detached.buffer as ArrayBuffer] })
       errorOf('ERR_KV_DETACHED_ARRAY', () => sequence.offload({ from: detached, after: fence.quiet() }))
       errorOf('ERR_KV_DETACHED_ARRAY', () => sequence.onboard({ into: detached, after: fence.quiet() }))
       const from = slots(0, 1)
@@ -333,7 +336,7 @@ describe('the marks of slots', () => {
     const array = slots(1)
     expect([isDetached(array), isDetached(slots()), isDetached(array.subarray(1))]).toEqual([false, false, false])
     const { buffer } = array
-    structuredClone(buffer, { transfer: [buffer] })
+    structuredClone(buffer, { transfer: [buffer as ArrayBuffer] })
     expect(isDetached(array)).toBe(true)
   })
 })

@@ -88,7 +88,9 @@ describe('reserved device slots', () => {
     errorOf('ERR_KV_UNSUPPORTED', () => sequence.onboard({ after: fence.quiet() }))
     await manager.close()
     const regions = { full: [new Uint8Array(4 * TEST_STRIDE)] }
-    const borrowed = await BlockManager.open(testOptions(null, { device: { kind: 'host', slots: 4, layout: 'contiguous', regions } }))
+    const borrowed = await BlockManager.open(
+      testOptions(null, { device: { kind: 'host', slots: 4, layout: 'contiguous', regions } }),
+    )
     errorOf('ERR_KV_INVALID_VALUE', () => borrowed.device.reserve(1))
     await borrowed.close()
   })

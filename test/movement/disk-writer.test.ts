@@ -5,10 +5,17 @@ import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '..
 import { expectQuiet, tiersOf } from '../support/outcomes.ts'
 import { emptyDevice, load, store } from '../support/slots.ts'
 
-const disk = (directory: string, blocks: number) => ({ disk: { directory, capacityBytes: blocks * (TEST_STRIDE + 128) } })
+const disk = (directory: string, blocks: number) => ({
+  disk: { directory, capacityBytes: blocks * (TEST_STRIDE + 128) },
+})
 
 /** Tokens that another manager finds on disk, all of them right. */
-async function afterRestart(directory: string, blocks: number, seeds: readonly number[], count: number): Promise<number[]> {
+async function afterRestart(
+  directory: string,
+  blocks: number,
+  seeds: readonly number[],
+  count: number,
+): Promise<number[]> {
   const manager = await BlockManager.open(testOptions(null, disk(directory, blocks)))
   const found: number[] = []
   for (const seed of seeds) {
@@ -76,7 +83,9 @@ describe('the disk tier stays prefix closed', () => {
 
   test('two branches written beside each other both find their common start', async () => {
     await withDirectory(async (directory) => {
-      const manager = await BlockManager.open(testOptions(null, { ...disk(directory, 64), engine: { threads: THREADS } }))
+      const manager = await BlockManager.open(
+        testOptions(null, { ...disk(directory, 64), engine: { threads: THREADS } }),
+      )
       const branch = (seed: number) => Uint32Array.from([...tokens(1, 8), ...tokens(seed, 8)])
       const results = await Promise.all(
         [2, 3, 4].map((seed) => store(manager, manager.sequence(branch(seed), { tenant: 'a' }), { until: 'disk' })),
@@ -135,7 +144,9 @@ test('records keep priority and last use: after a restart the same blocks leave 
     const next = await BlockManager.open(testOptions(null, disk(directory, 8)))
     await store(next, next.sequence(tokens(3, 16), { tenant: 'a' }), { until: 'disk' })
     emptyDevice(next)
-    expect([1, 2, 3].map((seed) => next.sequence(tokens(seed, 16), { tenant: 'a' }).match().tokens)).toEqual([16, 0, 16])
+    expect([1, 2, 3].map((seed) => next.sequence(tokens(seed, 16), { tenant: 'a' }).match().tokens)).toEqual([
+      16, 0, 16,
+    ])
     await next.close()
   })
 })

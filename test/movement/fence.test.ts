@@ -23,7 +23,17 @@ function deferred() {
 describe('a fence', () => {
   test('must be named: nothing else is taken for one', async () => {
     expect(checkFence('after', fence.quiet())).toEqual({ kind: 'quiet' })
-    const wrong = [undefined, null, 0, 'quiet', {}, { kind: 'event' }, { kind: 'promise' }, { kind: 'promise', promise: { then: () => 0 } }]
+    const wrong = [
+      undefined,
+      null,
+      0,
+      'quiet',
+      {},
+      { kind: 'event' },
+      { kind: 'promise' },
+      // biome-ignore lint/suspicious/noThenProperty: an object that only looks like a promise is what is refused here
+      { kind: 'promise', promise: { then: () => 0 } },
+    ]
     for (const value of wrong) errorOf('ERR_KV_INVALID_TYPE', () => checkFence('after', value))
     await withManager(threads, async (manager) => {
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
@@ -89,30 +99,33 @@ describe('a fence', () => {
     })
   })
 
-  test.each(['deadline', 'signal', 'cancel'])('that never resolves is ended by a %s, and the transfer settles', async (end) => {
-    await withManager(threads, async (manager) => {
-      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
-      await store(manager, manager.sequence(tokens(2, 16), { tenant: 'a' }))
-      const after = fence.promise(new Promise(() => undefined))
-      const controller = new AbortController()
-      const limits = end === 'deadline' ? { deadlineMs: 1 } : end === 'signal' ? { signal: controller.signal } : {}
-      const slots = manager.device.reserve(4)
-      const storing = sequence.offload({ from: slots, after, until: 'disk', ...limits })
-      const loading = manager.sequence(tokens(2, 16), { tenant: 'a' }).onboard({ after, ...limits })
-      if (end !== 'deadline') expect(await isSettled(Promise.race([storing.done, loading.done]))).toBe(false)
-      controller.abort()
-      if (end === 'cancel') for (const each of [storing, loading]) each.cancel()
-      const code = end === 'deadline' ? 'ERR_KV_DEADLINE' : 'ERR_KV_ABORTED'
-      for (const transfer of [storing, loading]) {
-        const result = await transfer.done
-        expect(codesOf(result)).toEqual(Array(4).fill(code))
-        await transfer.settled
-        result.pin?.release()
-      }
-      slots.release()
-      expectQuiet(manager)
-    })
-  })
+  test.each(['deadline', 'signal', 'cancel'])(
+    'that never resolves is ended by a %s, and the transfer settles',
+    async (end) => {
+      await withManager(threads, async (manager) => {
+        const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+        await store(manager, manager.sequence(tokens(2, 16), { tenant: 'a' }))
+        const after = fence.promise(new Promise(() => undefined))
+        const controller = new AbortController()
+        const limits = end === 'deadline' ? { deadlineMs: 1 } : end === 'signal' ? { signal: controller.signal } : {}
+        const slots = manager.device.reserve(4)
+        const storing = sequence.offload({ from: slots, after, until: 'disk', ...limits })
+        const loading = manager.sequence(tokens(2, 16), { tenant: 'a' }).onboard({ after, ...limits })
+        if (end !== 'deadline') expect(await isSettled(Promise.race([storing.done, loading.done]))).toBe(false)
+        controller.abort()
+        if (end === 'cancel') for (const each of [storing, loading]) each.cancel()
+        const code = end === 'deadline' ? 'ERR_KV_DEADLINE' : 'ERR_KV_ABORTED'
+        for (const transfer of [storing, loading]) {
+          const result = await transfer.done
+          expect(codesOf(result)).toEqual(Array(4).fill(code))
+          await transfer.settled
+          result.pin?.release()
+        }
+        slots.release()
+        expectQuiet(manager)
+      })
+    },
+  )
 
   test('that rejects after its transfer was ended is nobody’s unhandled rejection', async () => {
     const unhandled: unknown[] = []
@@ -125,7 +138,12 @@ describe('a fence', () => {
         const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
         const slots = manager.device.reserve(4)
         const fences = [deferred(), deferred(), deferred(), deferred()]
-        const [one, two, three, four] = fences.map((each) => fence.promise(each.promise)) as [Fence, Fence, Fence, Fence]
+        const [one, two, three, four] = fences.map((each) => fence.promise(each.promise)) as [
+          Fence,
+          Fence,
+          Fence,
+          Fence,
+        ]
         const signal = AbortSignal.abort()
         const transfers = [
           sequence.offload({ from: slots, after: one, signal }),

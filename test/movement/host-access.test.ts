@@ -271,7 +271,9 @@ test('a publish that is asked for something unknown is refused, and can be asked
     const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
     const reservation = await manager.host.reserve(sequence)
     fillAll(reservation, 1)
-    await expect(reservation.publish({ until: 'tape' as 'disk' })).rejects.toMatchObject({ code: 'ERR_KV_INVALID_VALUE' })
+    await expect(reservation.publish({ until: 'tape' as 'disk' })).rejects.toMatchObject({
+      code: 'ERR_KV_INVALID_VALUE',
+    })
     await expect(reservation.publish(null as never)).rejects.toMatchObject({ code: 'ERR_KV_INVALID_TYPE' })
     expect(await reservation.publish()).toMatchObject({ tokens: 16 })
     expectQuiet(manager)
@@ -419,7 +421,8 @@ describe('closing the manager', () => {
       fillAll(reservation, 1)
       const publishing = reservation.publish({ until: 'disk' })
       await manager.close()
-      for (const code of codesOf(await publishing)) expect(['OK', 'ERR_KV_CLOSED', 'ERR_KV_PARENT_LOST']).toContain(code)
+      for (const code of codesOf(await publishing))
+        expect(['OK', 'ERR_KV_CLOSED', 'ERR_KV_PARENT_LOST']).toContain(code)
       manager.checkAccounting()
     })
   })

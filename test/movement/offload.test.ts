@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
+import type { DeviceSlots } from '../../lib/movement/device-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { Sequence } from '../../lib/movement/sequence.ts'
 import { countIo, isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
@@ -21,7 +22,14 @@ describe('an offload', () => {
   test('names host memory or disk for every block, as far as it was asked to go', async () => {
     await withManager({}, async (manager) => {
       const host = await store(manager, manager.sequence(tokens(1, 16), { tenant: 'a' }))
-      expect(host).toMatchObject({ blockCount: 4, tokens: 16, arrived: 4, bytes: 4 * TEST_STRIDE, message: '', pin: null })
+      expect(host).toMatchObject({
+        blockCount: 4,
+        tokens: 16,
+        arrived: 4,
+        bytes: 4 * TEST_STRIDE,
+        message: '',
+        pin: null,
+      })
       expect(tiersOf(host)).toEqual(Array(4).fill('host'))
       const disk = await store(manager, manager.sequence(tokens(2, 16), { tenant: 'a' }), { until: 'disk' })
       expect(tiersOf(disk)).toEqual(Array(4).fill('disk'))
@@ -73,7 +81,10 @@ describe('an offload', () => {
       }
       expect(manager.stats().counters).toMatchObject({ offloadedToHost: 8, offloadedAlreadyHeld: 0 })
       emptyDevice(manager)
-      expect(await load(manager, manager.sequence(tokens(1, 32), { tenant: 'a' }))).toMatchObject({ tokens: 32, wrong: 0 })
+      expect(await load(manager, manager.sequence(tokens(1, 32), { tenant: 'a' }))).toMatchObject({
+        tokens: 32,
+        wrong: 0,
+      })
       expectQuiet(manager)
     })
   })
@@ -151,7 +162,7 @@ describe('offloads beside each other', () => {
     await withManager({}, async (manager) => {
       const prompts = [tokens(1, 16), tokens(1, 32), tokens(1, 24), tokens(1, 32)]
       const sequences = prompts.map((prompt) => manager.sequence(prompt, { tenant: 'a' }))
-      const slots = []
+      const slots: DeviceSlots[] = []
       for (const sequence of sequences) slots.push(await computed(manager, sequence, sequence.blockCount))
       const transfers = sequences.map((sequence, i) =>
         sequence.offload({ from: slots[i]!, after: fence.quiet(), until: 'disk' }),

@@ -158,7 +158,9 @@ describe('two requests for the same blocks', () => {
       for (const each of [long, other]) await store(before, before.sequence(each, { tenant: 'a' }), { until: 'disk' })
       await before.close()
       const manager = await BlockManager.open(testOptions(directory))
-      const found = await Promise.all([long, other].map((each) => load(manager, manager.sequence(each, { tenant: 'a' }))))
+      const found = await Promise.all(
+        [long, other].map((each) => load(manager, manager.sequence(each, { tenant: 'a' }))),
+      )
       for (const each of found) expect(each).toMatchObject({ tokens: 32, wrong: 0 })
       expect(manager.stats().counters.diskReads).toBe(12)
       expectQuiet(manager)
@@ -255,7 +257,10 @@ describe('what is in use stays', () => {
       const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
       const held = await sequence.onboard({ after: fence.quiet() }).done
       for (const seed of [2, 3, 4, 2, 3, 4]) {
-        expect(await load(manager, manager.sequence(tokens(seed, 32), { tenant: 'a' }))).toMatchObject({ tokens: 32, wrong: 0 })
+        expect(await load(manager, manager.sequence(tokens(seed, 32), { tenant: 'a' }))).toMatchObject({
+          tokens: 32,
+          wrong: 0,
+        })
       }
       manager.device.reserve(24).release()
       expect(() => manager.device.reserve(25)).toThrow(expect.objectContaining({ code: 'ERR_KV_OUT_OF_BLOCKS' }))

@@ -12,7 +12,11 @@ afterEach(() => vi.restoreAllMocks())
 const BLOCKS = 4
 
 /** A manager without a disk tier, closed after `run`. */
-async function withHost(blocks: number, changes: Partial<ManagerOptions>, run: (manager: BlockManager) => Promise<void>) {
+async function withHost(
+  blocks: number,
+  changes: Partial<ManagerOptions>,
+  run: (manager: BlockManager) => Promise<void>,
+) {
   const options = { host: { capacityBytes: blocks * TEST_STRIDE }, engine: { threads: THREADS }, ...changes }
   const manager = await BlockManager.open(testOptions(null, options))
   try {

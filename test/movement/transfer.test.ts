@@ -23,22 +23,34 @@ const ALL = (code: string) => Array<string>(8).fill(code)
 
 /** Ways to end a transfer, and the code that its blocks have then. */
 const ENDS: readonly (readonly [string, string, (run: (limits: TransferLimits) => Transfer) => Transfer])[] = [
-  ['a deadline', 'ERR_KV_DEADLINE', (run) => {
-    const transfer = run({ deadlineMs: 50 })
-    void untilHeld().then(() => vi.advanceTimersByTime(50))
-    return transfer
-  }],
-  ['an AbortSignal', 'ERR_KV_ABORTED', (run) => {
-    const controller = new AbortController()
-    const transfer = run({ signal: controller.signal })
-    void untilHeld().then(() => controller.abort())
-    return transfer
-  }],
-  ['cancel', 'ERR_KV_ABORTED', (run) => {
-    const transfer = run({})
-    void untilHeld().then(() => transfer.cancel())
-    return transfer
-  }],
+  [
+    'a deadline',
+    'ERR_KV_DEADLINE',
+    (run) => {
+      const transfer = run({ deadlineMs: 50 })
+      void untilHeld().then(() => vi.advanceTimersByTime(50))
+      return transfer
+    },
+  ],
+  [
+    'an AbortSignal',
+    'ERR_KV_ABORTED',
+    (run) => {
+      const controller = new AbortController()
+      const transfer = run({ signal: controller.signal })
+      void untilHeld().then(() => controller.abort())
+      return transfer
+    },
+  ],
+  [
+    'cancel',
+    'ERR_KV_ABORTED',
+    (run) => {
+      const transfer = run({})
+      void untilHeld().then(() => transfer.cancel())
+      return transfer
+    },
+  ],
 ]
 
 /** After the I/O is released, everything is as if the transfer had never been. */
@@ -100,27 +112,30 @@ describe('while the disk does not answer', () => {
     })
   })
 
-  test.each(ENDS)('%s ends the wait for disk; the blocks stay in host memory, and the write goes on', async (_, _code, start) => {
-    await withManager(threads, async (manager) => {
-      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
-      const slots = manager.device.reserve(8)
-      await compute(manager, sequence, slots, 0)
-      await withHeldIo(async () => {
-        const transfer = start((limits) =>
-          sequence.offload({ from: slots, after: fence.quiet(), until: 'disk', ...limits }),
-        )
-        const result = await transfer.done
-        expect(codesOf(result)).toEqual(ALL('OK'))
-        expect(tiersOf(result)).toEqual(ALL('host'))
-        expect(await isSettled(transfer.settled)).toBe(false)
-        testing.releaseIo()
-        await transfer.settled
+  test.each(ENDS)(
+    '%s ends the wait for disk; the blocks stay in host memory, and the write goes on',
+    async (_, _code, start) => {
+      await withManager(threads, async (manager) => {
+        const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+        const slots = manager.device.reserve(8)
+        await compute(manager, sequence, slots, 0)
+        await withHeldIo(async () => {
+          const transfer = start((limits) =>
+            sequence.offload({ from: slots, after: fence.quiet(), until: 'disk', ...limits }),
+          )
+          const result = await transfer.done
+          expect(codesOf(result)).toEqual(ALL('OK'))
+          expect(tiersOf(result)).toEqual(ALL('host'))
+          expect(await isSettled(transfer.settled)).toBe(false)
+          testing.releaseIo()
+          await transfer.settled
+        })
+        slots.release()
+        expect(manager.stats().tiers.disk.held).toBe(8)
+        await expectUsable(manager, sequence)
       })
-      slots.release()
-      expect(manager.stats().tiers.disk.held).toBe(8)
-      await expectUsable(manager, sequence)
-    })
-  })
+    },
+  )
 
   test.each(ENDS)('%s ends a load into host memory', async (_, code, start) => {
     await withDisk([1], 32, async (manager) => {
@@ -236,7 +251,12 @@ describe('a signal', () => {
         const slots = manager.device.reserve(8)
         await compute(manager, sequence, slots, 0)
         const controller = new AbortController()
-        const transfer = sequence.offload({ from: slots, after: fence.quiet(), until: 'disk', signal: controller.signal })
+        const transfer = sequence.offload({
+          from: slots,
+          after: fence.quiet(),
+          until: 'disk',
+          signal: controller.signal,
+        })
         for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve))
         controller.abort()
         const result = await transfer.done

@@ -51,9 +51,20 @@ export async function measurePaths(root: string): Promise<PathRate[]> {
   const random = new SeededRandom(77)
   const tokens = Uint32Array.from({ length: BLOCKS * DEMO_LAYOUT.tokensPerBlock + 1 }, () => random.next())
   const rates: PathRate[] = []
-  const add = (path: PathRate['path'], result: TransferResult, seconds: number, checked = { verified: 0, wrong: 0 }): void => {
+  const add = (
+    path: PathRate['path'],
+    result: TransferResult,
+    seconds: number,
+    checked = { verified: 0, wrong: 0 },
+  ): void => {
     const bytes = result.arrived * blockBytesOf(DEMO_LAYOUT)
-    rates.push({ path, bytes, gbPerS: bytes / seconds / 1e9, verifiedBlocks: checked.verified, wrongBlocks: checked.wrong })
+    rates.push({
+      path,
+      bytes,
+      gbPerS: bytes / seconds / 1e9,
+      verifiedBlocks: checked.verified,
+      wrongBlocks: checked.wrong,
+    })
   }
   const fragmentBytes = DEMO_LAYOUT.tokensPerBlock * (DEMO_LAYOUT.groups[0]?.bytesPerToken ?? 1024) * 2
   const limit = await completions().call<number>((ticket) =>

@@ -28,7 +28,7 @@ export class SeededRandom {
   #state: number
 
   constructor(seed: number) {
-    this.#state = (seed >>> 0) || 0x9e3779b9
+    this.#state = seed >>> 0 || 0x9e3779b9
   }
 
   /** The next 32 bits. */

@@ -87,7 +87,8 @@ export class MovingReplay {
     const slots = Math.max(1, options.longestRequest)
     const memory = new Uint8Array(stride * slots)
     const regions = { full: [memory] }
-    const directory = options.diskBlocks > 0 ? await mkdtemp(join(options.directory ?? tmpdir(), 'kvtier-replay-')) : null
+    const directory =
+      options.diskBlocks > 0 ? await mkdtemp(join(options.directory ?? tmpdir(), 'kvtier-replay-')) : null
     try {
       const manager = await BlockManager.open({
         layout,
@@ -135,7 +136,11 @@ export class MovingReplay {
     await this.#check(held, sequence.hashes.bytes)
     if (held < count) {
       await this.#fill(held, count, sequence.hashes.bytes)
-      const store = sequence.offload({ from: this.#slots.subarray(held, count), firstBlock: held, after: fence.quiet() })
+      const store = sequence.offload({
+        from: this.#slots.subarray(held, count),
+        firstBlock: held,
+        after: fence.quiet(),
+      })
       const stored = await store.done
       await store.settled
       this.#failed += stored.blockCount - stored.arrived

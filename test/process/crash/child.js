@@ -3,8 +3,8 @@
  * to file descriptor 3 as one line, written synchronously, so that nothing it said is lost with it.
  */
 import { writeSync } from 'node:fs'
-import { BlockManager, defineLayout, fence } from '../../../dist/index.js'
 import { PatternEngine } from '../../../dist/cli/pattern-engine.js'
+import { BlockManager, defineLayout, fence } from '../../../dist/index.js'
 
 /** @type {{ directory: string, direct: boolean, next: number, check: number[] }} */
 const task = JSON.parse(process.argv[2] ?? '{}')

@@ -97,7 +97,10 @@ async function main() {
       const recent = Array.from({ length: next - first }, (_, i) => first + i)
       const check = [...new Set([...mustBeHeld, ...recent])]
       const task = { directory, direct: !values.buffered, next, check }
-      const { facts, failure } = await runChild(task, { early, delayMs: early ? random() * 120 : 0.5 + random() * 49.5 })
+      const { facts, failure } = await runChild(task, {
+        early,
+        delayMs: early ? random() * 120 : 0.5 + random() * 49.5,
+      })
       if (failure !== '') throw new Error(`Cycle ${cycle}: the process ${failure}`)
       if (early) totals.earlyKills++
       const stored = []
@@ -116,7 +119,8 @@ async function main() {
         next = Math.max(next, ...stored) + 4
         totals.stored += stored.length * BLOCKS
       }
-      if (process.stderr.isTTY) process.stderr.write(`\rcycle ${cycle} of ${cycles}: ${totals.wrongBlocks} wrong, ${totals.lostBlocks} lost`)
+      if (process.stderr.isTTY)
+        process.stderr.write(`\rcycle ${cycle} of ${cycles}: ${totals.wrongBlocks} wrong, ${totals.lostBlocks} lost`)
     }
   } finally {
     rmSync(directory, { recursive: true, force: true })
