@@ -289,14 +289,13 @@ async function openParts(options: ResolvedOptions): Promise<OpenedParts> {
   let store: OpenedStore | null = null
   try {
     if (options.disk !== null) store = await openStore(binding, done, options.disk, fingerprint)
-    const device = await openDeviceTier(binding, done, layout, options.device)
-    opened.push(...device)
-    const host = await openHostTier(binding, done, layout, options.hostBytes)
-    opened.push(...host)
+    const device = await openDeviceTier(binding, done, layout, options.device, opened)
+    const host = await openHostTier(binding, done, layout, options.hostBytes, opened)
     const started = performance.now()
     let disk: DiskTier | null = null
-    if (options.disk !== null && store !== null) disk = await openDiskTier(binding, done, layout, options.disk, store)
-    if (disk !== null) opened.push(...disk.tiers)
+    if (options.disk !== null && store !== null) {
+      disk = await openDiskTier(binding, done, layout, options.disk, store, opened)
+    }
     const groups = layout.groups.map((_, index) => groupTiers(options, layout, index, device, host, disk))
     for (const [index, contents] of (disk?.contents ?? []).entries()) await adopt(groups[index], contents)
     const secret = options.secret ?? store?.secret ?? crypto.getRandomValues(new Uint8Array(32))

@@ -3,7 +3,6 @@
  * between. Rows come parents first.
  */
 import type { SlabContents } from '../native/binding.js'
-import type { EntryFacts } from './block-registry.js'
 import type { GroupState } from './group-state.js'
 import { misuse } from './misuse.js'
 import type { TierBlocks } from './tier-blocks.js'
@@ -28,7 +27,6 @@ export class Adoption {
   readonly #hashes: Uint32Array
   /** Entry of each row so far plus one; 0 = left out. */
   readonly #entries: Int32Array
-  readonly #facts: { -readonly [Fact in keyof EntryFacts]: EntryFacts[Fact] } = { depth: 0, priority: 0, expiresAtS: 0 }
   /** Whether each row is the parent of another. */
   readonly #isParent: Uint8Array
   readonly #steps = new Uint8Array(GROUP)
@@ -75,62 +73,70 @@ export class Adoption {
 
   /** A few rows in passes that each touch few arrays, so that their cache misses overlap. */
   #adoptGroup(from: number, to: number): number {
-    const steps = this.#steps
     this.#state.registry.prefetch(this.#hashes, from, to)
-    for (let row = from; row < to; row++) steps[row - from] = this.#enter(row)
-    for (let row = from; row < to; row++) if (steps[row - from] === CREATED) this.#describe(row)
-    let adopted = 0
-    for (let row = from; row < to; row++) {
-      const step = steps[row - from]!
-      if (step === LEFT_OUT) this.#leaveOut(row)
-      else {
-        this.#takeSlot(row, step)
-        adopted++
-      }
-    }
-    return adopted
+    this.#enterAll(from, to)
+    this.#describeAll(from, to)
+    return this.#rankAll(from, to)
   }
 
-  /** Finds or makes a row's entry. */
+  /** Finds or makes the rows' entries and takes their slots. */
+  #enterAll(from: number, to: number): void {
+    for (let row = from; row < to; row++) this.#steps[row - from] = this.#enter(row)
+  }
+
   #enter(row: number): number {
     const { registry, prefixClosed } = this.#state
     const tier = this.#tier
     if (prefixClosed && this.#contents.parents[row]! >= 0 && this.#parentEntry(row) < 0) return LEFT_OUT
     const slot = this.#contents.slots[row]!
-    const existing = registry.find(this.#hashes, row)
-    if (existing >= 0) {
-      const joins = tier.slotOf(existing) < 0 && tier.pool.isFree(slot)
-      if (joins || registry.copies[existing]! > 0) this.#entries[row] = existing + 1
-      return joins ? FOUND : LEFT_OUT
+    const isFree = tier.pool.isFree(slot)
+    let entry = registry.find(this.#hashes, row)
+    const found = entry >= 0
+    if (!isFree || (found ? tier.slotOf(entry) >= 0 : registry.count === registry.capacity)) {
+      if (found && registry.copies[entry]! > 0) this.#entries[row] = entry + 1
+      return LEFT_OUT
     }
-    if (!tier.pool.isFree(slot) || registry.count === registry.capacity) return LEFT_OUT
     // Close to the slot's number: a sequence's slots mostly follow each other, and so will its entries.
-    this.#entries[row] = registry.create(this.#hashes, row, slot) + 1
-    return CREATED
+    if (!found) entry = registry.create(this.#hashes, row, slot)
+    this.#entries[row] = entry + 1
+    tier.adopt(entry, slot, this.#contents.lastUsesS[row]! - SECONDS_END)
+    registry.copies[entry]!++
+    return found ? FOUND : CREATED
   }
 
-  #describe(row: number): void {
+  /** Says of the new entries what they are. */
+  #describeAll(from: number, to: number): void {
     const { parents, depths, priorities, expiresAtS, tenantTags } = this.#contents
-    const facts = this.#facts
-    facts.depth = depths[row]!
-    facts.priority = priorities[row]!
-    facts.expiresAtS = expiresAtS[row]!
-    const parent = this.#state.prefixClosed && parents[row]! >= 0 ? this.#entries[parents[row]!]! - 1 : -1
-    const tenant = this.#state.tenants.numberOf(tenantTags[row]!)
-    this.#state.tenants.join(tenant, 1)
-    this.#state.registry.describe(this.#entries[row]! - 1, parent, tenant, facts)
+    const { registry, tenants, prefixClosed } = this.#state
+    for (let row = from; row < to; row++) {
+      if (this.#steps[row - from] !== CREATED) continue
+      const parentRow = prefixClosed ? parents[row]! : -1
+      const parent = parentRow < 0 ? -1 : this.#entries[parentRow]! - 1
+      const tenant = tenants.numberOf(tenantTags[row]!)
+      tenants.join(tenant, 1)
+      registry.describe(this.#entries[row]! - 1, parent, tenant, depths[row]!, priorities[row]!, expiresAtS[row]!)
+    }
   }
 
-  #takeSlot(row: number, step: number): void {
+  /** Gives the blocks their places in the order of eviction; how many there are. */
+  #rankAll(from: number, to: number): number {
     const { registry, tenants } = this.#state
     const tier = this.#tier
-    const entry = this.#entries[row]! - 1
-    tier.adopt(entry, this.#contents.slots[row]!, this.#contents.lastUsesS[row]! - SECONDS_END)
-    tenants.addUse(registry.tenantOf(entry), tier.number, 1)
-    registry.copies[entry]!++
-    const isHole = tier.rank(entry, this.#contents.slots[row]!)
-    if (step === FOUND) this.#state.refresh(entry)
-    if (isHole) this.#state.refresh(registry.parentOf(entry))
+    let adopted = 0
+    for (let row = from; row < to; row++) {
+      const step = this.#steps[row - from]
+      if (step === LEFT_OUT) {
+        this.#leaveOut(row)
+        continue
+      }
+      adopted++
+      const entry = this.#entries[row]! - 1
+      tenants.addUse(registry.tenantOf(entry), tier.number, 1)
+      const isHole = tier.rank(entry, this.#contents.slots[row]!)
+      if (step === FOUND) this.#state.refresh(entry)
+      if (isHole) this.#state.refresh(registry.parentOf(entry))
+    }
+    return adopted
   }
 
   /** The block before may have waited for this one in vain. */

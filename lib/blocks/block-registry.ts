@@ -25,16 +25,6 @@ const LIVE = 1
 /** Not found any more; stays an entry until its last pinned, filling or leaving slot is given up. */
 const LOST = 2
 
-/** What an entry is made with. */
-export interface EntryFacts {
-  /** Blocks before this one. */
-  readonly depth: number
-  /** Larger stays longer. */
-  readonly priority: number
-  /** Unix seconds; 0 = never. */
-  readonly expiresAtS: number
-}
-
 /** All entries of one layer group. Fixed capacity; allocates in its constructor and with the first expiry only. */
 export class BlockRegistry {
   readonly capacity: number
@@ -171,14 +161,19 @@ export class BlockRegistry {
     return entry
   }
 
-  /** Says what a new entry is: whose child (-1 = nobody's), which tenant's, and how it is to be kept. */
-  describe(entry: number, parent: number, tenant: number, facts: EntryFacts): void {
+  /**
+   * Says what a new entry is.
+   *
+   * @param parent - entry of the block before; -1 = it is nobody's child
+   * @param expiresAtS - Unix seconds; 0 = never
+   */
+  describe(entry: number, parent: number, tenant: number, depth: number, priority: number, expiresAtS: number): void {
     const row = entry * ROW
-    this.#rows[row + DEPTH] = facts.depth
+    this.#rows[row + DEPTH] = depth
     this.#rows[row + TENANT] = tenant
-    this.#rows[row + PRIORITY] = facts.priority
+    this.#rows[row + PRIORITY] = priority
     if (parent >= 0) this.#link(entry, parent)
-    if (facts.expiresAtS !== 0) this.setExpiry(entry, facts.expiresAtS)
+    if (expiresAtS !== 0) this.setExpiry(entry, expiresAtS)
   }
 
   /** Loads the home buckets of blocks `from` to `to`, so that finding or making them next does not wait for memory. */

@@ -1,12 +1,17 @@
 /** How blocks come: an entry is begun, a slot filled, and the block published, or not. */
 import { NOWHERE } from '../policy/eviction/leaf-queue.js'
-import type { EntryFacts } from './block-registry.js'
 import type { GroupState } from './group-state.js'
 import { misuse } from './misuse.js'
 import type { TierBlocks } from './tier-blocks.js'
 
 /** What a new block is begun with. */
-export interface BlockFacts extends EntryFacts {
+export interface BlockFacts {
+  /** Blocks before this one. */
+  readonly depth: number
+  /** Larger stays longer. */
+  readonly priority: number
+  /** Unix seconds; 0 = never. */
+  readonly expiresAtS: number
   /** The tenant's 32-bit tag, as records carry it. */
   readonly tenant: number
 }
@@ -29,7 +34,7 @@ export function beginBlock(
   if (state.prefixClosed) checkParent(state, parent, facts.depth)
   const tenant = tenants.numberOf(facts.tenant)
   const entry = registry.create(hashes, index, -1)
-  registry.describe(entry, linked, tenant, facts)
+  registry.describe(entry, linked, tenant, facts.depth, facts.priority, facts.expiresAtS)
   tenants.join(tenant, 1)
   if (linked >= 0) state.refresh(linked)
   return entry

@@ -364,8 +364,9 @@ export class GroupBlocks {
 
   /**
    * Takes over rows `from` to `to` of a recovered table as blocks of `tier`. Slices of one table follow each other
-   * without a gap; between them everything else may be called. A row is left out when its parent's was, its slot is not
-   * free, its block is in the tier already, or all entries are in use.
+   * without a gap; between them everything else may be called, but `check`. A row is left out when its parent's was, its
+   * slot is not free, its block is in the tier already, or all entries are in use. A block does not leave before the
+   * slices of its children have come.
    *
    * @returns how many rows became blocks
    */

@@ -2,7 +2,7 @@
  * Makes room in a tier: free slots first, then the eviction policy's victims. A host block that is nowhere else is
  * written to disk before it leaves; where there is no disk tier, or it fails, the block is simply gone.
  */
-import { DISK, HOST, type TierNumber } from '../tiers/types.js'
+import { DEVICE, DISK, HOST, type TierNumber } from '../tiers/types.js'
 import { evictNow, type GroupTiers, type MovementContext, nowSeconds } from './context.js'
 
 /** Blocks that expired and are dropped each time room is made. */
@@ -45,7 +45,10 @@ export function takeRoomNow(
       }
     }
     const victim = nextVictim(tiers, tier, tenant, inHand + slots.length, false)
-    if (victim < 0) break
+    if (victim < 0) {
+      if (tier === DEVICE && loseNeeded(context, tiers)) continue
+      break
+    }
     if (mustBeWritten(tiers, victim, tier)) {
       blocks.stay(victim, tier)
       break
@@ -53,6 +56,20 @@ export function takeRoomNow(
     if (!evictNow(context, tiers, victim, tier)) break
   }
   return slots
+}
+
+/**
+ * Frees a device slot whose block is nowhere else and needed by blocks behind it in other tiers, which are lost with it:
+ * the engine must not run out of device memory for what is only cached.
+ */
+function loseNeeded(context: MovementContext, tiers: GroupTiers): boolean {
+  const { blocks } = tiers
+  const entry = blocks.victimToMove(DEVICE)
+  if (entry < 0) return false
+  const lost = blocks.drop(entry)
+  context.counters.lost += lost
+  context.events.emit('lost', { tier: 'device', blocks: lost, group: tiers.group.name, reason: 'ERR_KV_OUT_OF_BLOCKS' })
+  return evictNow(context, tiers, entry, DEVICE)
 }
 
 /**

@@ -5,12 +5,13 @@ import { KvError } from '../errors.js'
 import { groupShapeOf, type ModelLayout } from '../identity/model-layout.js'
 import type { Binding, StorageHandle } from '../native/binding.js'
 import type { Completions } from '../native/completions.js'
-import type { ResolvedOptions } from '../options.js'
+import type { BorrowedDevice, ResolvedOptions } from '../options.js'
 import { NO_TIER, type TierSlots } from './types.js'
 
 /**
  * Opens G1 for every layer group.
  *
+ * @param opened - receives every tier as soon as it is open, so that the caller can close it when a later one fails
  * @throws KvError ERR_KV_OUT_OF_MEMORY; ERR_KV_INVALID_VALUE when borrowed regions are missing or have other sizes than
  * the layout needs
  */
@@ -19,28 +20,29 @@ export async function openDeviceTier(
   completions: Completions,
   layout: ModelLayout,
   device: ResolvedOptions['device'],
+  opened: TierSlots[],
 ): Promise<TierSlots[]> {
   if (device === null) return layout.groups.map(() => NO_TIER)
   const kind = device.layout ?? 'layersKvInner'
   const tiers: TierSlots[] = []
   for (const group of layout.groups) {
     const shape = groupShapeOf(group, layout.tokensPerBlock)
-    if ('regions' in device) {
-      const regions = device.regions[group.name]
-      if (regions === undefined) {
-        throw new KvError(
-          'ERR_KV_INVALID_VALUE',
-          `device.regions has no entry for layer group ${group.name}; name its memory as one array a part and layer.`,
-        )
-      }
-      const storage = binding.borrowMemory(kind, shape, device.slots, regions)
-      tiers.push({ storage, slotCount: device.slots, accounted: false })
-    } else {
-      const storage = await completions.call<StorageHandle>((ticket) =>
-        binding.startOpenMemory(ticket, kind, shape, device.slots),
-      )
-      tiers.push({ storage, slotCount: device.slots, accounted: true })
-    }
+    const borrowed = 'regions' in device
+    const storage = borrowed
+      ? binding.borrowMemory(kind, shape, device.slots, regionsOf(device, group.name))
+      : await completions.call<StorageHandle>((ticket) => binding.startOpenMemory(ticket, kind, shape, device.slots))
+    const tier = { storage, slotCount: device.slots, accounted: !borrowed }
+    opened.push(tier)
+    tiers.push(tier)
   }
   return tiers
+}
+
+function regionsOf(device: BorrowedDevice, group: string): readonly Uint8Array[] {
+  const regions = device.regions[group]
+  if (regions !== undefined) return regions
+  throw new KvError(
+    'ERR_KV_INVALID_VALUE',
+    `device.regions has no entry for layer group ${group}; name its memory as one array a part and layer.`,
+  )
 }

@@ -40,6 +40,7 @@ export async function openStore(
 /**
  * Opens, preallocates and reads the slabs of every layer group.
  *
+ * @param opened - receives every tier as soon as it is open, so that the caller can close it when a later one fails
  * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_NO_SPACE, ERR_KV_LAYOUT_MISMATCH, ERR_KV_NOT_WRITABLE, ERR_KV_IO,
  * ERR_KV_UNSUPPORTED
  */
@@ -48,7 +49,8 @@ export async function openDiskTier(
   completions: Completions,
   layout: ModelLayout,
   disk: NonNullable<ResolvedOptions['disk']>,
-  opened: OpenedStore,
+  store: OpenedStore,
+  opened: TierSlots[],
 ): Promise<DiskTier> {
   const slotCount = slotsFor('disk', layout, disk.capacityBytes, RECORD_BYTES)
   const tiers: TierSlots[] = []
@@ -57,10 +59,12 @@ export async function openDiskTier(
     const shape = groupShapeOf(group, layout.tokensPerBlock)
     const keepOrphans = group.kind === 'sliding' || group.kind === 'recurrent'
     const slab = await completions.call<OpenedSlab>((ticket) =>
-      binding.startOpenSlab(ticket, opened.store, index, shape, slotCount, disk.direct, keepOrphans),
+      binding.startOpenSlab(ticket, store.store, index, shape, slotCount, disk.direct, keepOrphans),
     )
-    tiers.push({ storage: slab.storage, slotCount, accounted: true })
+    const tier = { storage: slab.storage, slotCount, accounted: true }
+    opened.push(tier)
+    tiers.push(tier)
     contents.push(slab.contents)
   }
-  return { store: opened.store, path: opened.path, secret: opened.secret, tiers, contents }
+  return { store: store.store, path: store.path, secret: store.secret, tiers, contents }
 }

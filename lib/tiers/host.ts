@@ -36,6 +36,7 @@ export function slotsFor(tier: string, layout: ModelLayout, capacityBytes: numbe
 /**
  * Opens G2 for every layer group.
  *
+ * @param opened - receives every tier as soon as it is open, so that the caller can close it when a later one fails
  * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_OUT_OF_MEMORY
  */
 export async function openHostTier(
@@ -43,6 +44,7 @@ export async function openHostTier(
   completions: Completions,
   layout: ModelLayout,
   capacityBytes: number,
+  opened: TierSlots[],
 ): Promise<TierSlots[]> {
   const slotCount = slotsFor('host', layout, capacityBytes)
   const tiers: TierSlots[] = []
@@ -51,7 +53,9 @@ export async function openHostTier(
     const storage = await completions.call<StorageHandle>((ticket) =>
       binding.startOpenMemory(ticket, 'contiguous', shape, slotCount),
     )
-    tiers.push({ storage, slotCount, accounted: true })
+    const tier = { storage, slotCount, accounted: true }
+    opened.push(tier)
+    tiers.push(tier)
   }
   return tiers
 }

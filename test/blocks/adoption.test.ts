@@ -154,6 +154,21 @@ describe('adopting a recovered table', () => {
     expect(evictAll(group)).toEqual([0])
   })
 
+  it('takes the first of two rows with one slot, or of one block', () => {
+    const rows: Row[] = [
+      { id: 0, slot: 3, parent: -1, depth: 0 },
+      { id: 1, slot: 3, parent: -1, depth: 0 },
+      { id: 0, slot: 4, parent: -1, depth: 0 },
+      { id: 2, slot: 5, parent: 1, depth: 1 },
+      { id: 3, slot: 6, parent: 2, depth: 1 },
+    ]
+    const group = makeGroup(8)
+    expect(group.adopt(tableOf(rows), 0, rows.length, DISK)).toBe(2)
+    group.check()
+    expect([0, 1, 2, 3].map((id) => find(group, id) >= 0)).toEqual([true, false, false, true])
+    expect(evictAll(group)).toEqual([6, 3])
+  })
+
   it('keeps blocks without parents in a group that needs none', () => {
     const group = makeGroup(8, false)
     const rows: Row[] = [

@@ -23,7 +23,6 @@ async function withFullQueue(manager: BlockManager, run: () => Promise<void>): P
     result.pin?.release()
     await loading.settled
   })
-  expectQuiet(manager)
 }
 
 describe('when the queue is full', () => {

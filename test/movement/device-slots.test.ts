@@ -80,6 +80,24 @@ describe('reserved device slots', () => {
     })
   })
 
+  test('can be had although blocks elsewhere need what is cached there: those are lost', async () => {
+    const options = testOptions(null, { host: { capacityBytes: 4 * TEST_STRIDE }, device: { kind: 'host', slots: 8 } })
+    const manager = await BlockManager.open(options)
+    const sequence = manager.sequence(tokens(1, 24), { tenant: 'a' })
+    await store(manager, sequence, { blocks: 4 })
+    // The device has the only copies of the first blocks when the next two are stored behind them.
+    const pushing = await manager.host.reserve(manager.sequence(tokens(2, 16), { tenant: 'a' }))
+    pushing.release()
+    expect((await store(manager, sequence, { firstBlock: 4 })).arrived).toBe(2)
+    expect(sequence.match().byTier).toMatchObject({ device: 24, host: 0 })
+    manager.device.reserve(4).release()
+    manager.device.reserve(8).release()
+    expect(sequence.match().tokens).toBe(0)
+    expect(manager.stats().counters.lost).toBeGreaterThan(0)
+    expectQuiet(manager)
+    await manager.close()
+  })
+
   test('cannot be had without device memory, nor where the engine accounts it', async () => {
     const { device: _, ...none } = testOptions(null)
     const manager = await BlockManager.open(none)

@@ -1,0 +1,56 @@
+/** The crash test of test/process/crash/, and proof that it would notice. KVTIER_LONG=1 runs 1000 cycles. */
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+
+const CYCLES = process.env.KVTIER_LONG === '1' ? 1000 : 100
+/** Without verification a wrong byte comes in a few cycles. */
+const UNVERIFIED_CYCLES = 60
+
+interface Totals {
+  readonly cycles: number
+  readonly stored: number
+  readonly checked: number
+  readonly held: number
+  readonly wrongBlocks: number
+  readonly lostBlocks: number
+}
+
+function runCrash(...args: string[]): Promise<{ code: number | null; totals: Totals }> {
+  const path = fileURLToPath(new URL('./crash/run.js', import.meta.url))
+  const child = spawn(process.execPath, [path, '--json', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', (chunk) => {
+    stdout += String(chunk)
+  })
+  child.stderr.on('data', (chunk) => {
+    stderr += String(chunk)
+  })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code) => {
+      try {
+        resolve({ code, totals: JSON.parse(stdout) as Totals })
+      } catch {
+        reject(new Error(`the crash test ended with ${code} and no result: ${stderr}`))
+      }
+    })
+  })
+}
+
+test('a writing process that is killed again and again leaves no wrong byte, and loses nothing that reached disk', {
+  timeout: 3_600_000,
+}, async () => {
+  const { code, totals } = await runCrash('--cycles', `${CYCLES}`)
+  expect(totals).toMatchObject({ cycles: CYCLES, wrongBlocks: 0, lostBlocks: 0 })
+  expect(totals.stored).toBeGreaterThan(0)
+  expect(totals.held).toBeGreaterThan(0)
+  expect(code).toBe(0)
+})
+
+test('the same finds wrong bytes in a build that does not verify', { timeout: 3_600_000 }, async () => {
+  const { code, totals } = await runCrash('--unverified', '--cycles', `${UNVERIFIED_CYCLES}`)
+  expect(totals.wrongBlocks).toBeGreaterThan(0)
+  expect(code).toBe(1)
+})
