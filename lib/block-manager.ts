@@ -3,7 +3,7 @@
  * `movement/`.
  */
 import { GroupBlocks } from './blocks/group-blocks.js'
-import { KvError } from './errors.js'
+import { integer, KvError, object } from './errors.js'
 import { Events, type ManagerEvents } from './events.js'
 import { fingerprintOf } from './identity/fingerprint.js'
 import { defineLayout, groupShapeOf, type ModelLayout } from './identity/model-layout.js'
@@ -21,7 +21,7 @@ import type { TransferControl } from './movement/transfer.js'
 import type { Binding, OpenedStore, SlabContents, StorageHandle, StoreHandle } from './native/binding.js'
 import { binding } from './native/binding.js'
 import { type Completions, completions } from './native/completions.js'
-import { integer, type ManagerOptions, object, type ResolvedOptions, resolveOptions } from './options.js'
+import { type ManagerOptions, type ResolvedOptions, resolveOptions } from './options.js'
 import { type Counters, type ManagerStats, type TierStats, zeroCounters } from './stats.js'
 import { openDeviceTier } from './tiers/device.js'
 import { type DiskTier, openDiskTier, openStore } from './tiers/disk.js'

@@ -1,7 +1,7 @@
 /**
  * The options of `BlockManager.open`, and their validation in one voice: "option, what was asked, what is allowed".
  */
-import { KvError } from './errors.js'
+import { integer, invalidType, invalidValue, KvError, object } from './errors.js'
 import type { ModelIdentity } from './identity/fingerprint.js'
 import type { ModelLayout } from './identity/model-layout.js'
 import type { LayoutKindName } from './native/binding.js'
@@ -103,41 +103,10 @@ export interface ResolvedOptions {
   }
 }
 
-function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
-  if (value === null || typeof value !== 'object') return String(value)
-  return Array.isArray(value) ? 'an array' : `a ${value.constructor?.name ?? 'object'}`
-}
-
-/** Throws ERR_KV_INVALID_TYPE: `name` was asked to be `expected` and is `value`. */
-export function invalidType(name: string, expected: string, value: unknown): never {
-  throw new KvError('ERR_KV_INVALID_TYPE', `${name} must be ${expected}, but is ${describe(value)} (${typeof value}).`)
-}
-
-/** Throws ERR_KV_INVALID_VALUE: `name` was asked to be `expected` and is `value`. */
-export function invalidValue(name: string, expected: string, value: unknown): never {
-  throw new KvError('ERR_KV_INVALID_VALUE', `${name} must be ${expected}, but is ${describe(value)}.`)
-}
-
-/** A safe integer between `least` and `most`, or an error that names it. */
-export function integer(name: string, value: unknown, least: number, most: number = Number.MAX_SAFE_INTEGER): number {
-  if (typeof value !== 'number') invalidType(name, 'a number', value)
-  if (!Number.isSafeInteger(value) || value < least || value > most) {
-    invalidValue(name, `an integer between ${least} and ${most}`, value)
-  }
-  return value
-}
-
 function flag(name: string, value: unknown, byDefault: boolean): boolean {
   if (value === undefined) return byDefault
   if (typeof value !== 'boolean') invalidType(name, 'true or false', value)
   return value
-}
-
-/** A plain object, or an error that names it. */
-export function object(name: string, value: unknown): Record<string, unknown> {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) invalidType(name, 'an object', value)
-  return value as Record<string, unknown>
 }
 
 function onlyKnown(name: string, value: Record<string, unknown>, known: readonly string[]): void {

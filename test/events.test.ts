@@ -69,7 +69,8 @@ describe('a manager tells', () => {
         counts[`${name} ${event.tier}`] = (counts[`${name} ${event.tier}`] ?? 0) + event.blocks
       }
       manager.on('stored', note('stored')).on('evicted', note('evicted'))
-      for (const seed of [1, 2]) await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
+      for (const seed of [1, 2])
+        await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
       emptyDevice(manager)
       expect(counts).toEqual({ 'stored host': 8, 'stored disk': 8, 'evicted host': 4, 'evicted device': 8 })
       const { counters } = manager.stats()
@@ -82,7 +83,8 @@ describe('a manager tells', () => {
       const lost: ManagerEvents['lost'][] = []
       const failed: ManagerEvents['tierFailed'][] = []
       manager.on('lost', (event) => lost.push(event)).on('tierFailed', (event) => failed.push(event))
-      for (const seed of [1, 2]) await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
+      for (const seed of [1, 2])
+        await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
       emptyDevice(manager)
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
       await withFaults({ seed: 1, readError: 1 }, () => load(manager, sequence))

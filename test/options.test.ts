@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { GiB, integer, KiB, MiB, type ManagerOptions, object, resolveOptions } from '../lib/options.ts'
+import { integer, object } from '../lib/errors.ts'
+import { GiB, KiB, type ManagerOptions, MiB, resolveOptions } from '../lib/options.ts'
 import { errorOf } from './support/expect-code.ts'
 import { TEST_LAYOUT } from './support/manager.ts'
 
@@ -70,7 +71,11 @@ describe('options', () => {
     ['device.slots', { device: { kind: 'host', slots: '8' } }, 'ERR_KV_INVALID_TYPE'],
     ['device.layout', { device: { kind: 'host', slots: 1, layout: 'rows' } }, 'ERR_KV_INVALID_VALUE'],
     ['device.regions', { device: { kind: 'host', slots: 1, regions: 5 } }, 'ERR_KV_INVALID_TYPE'],
-    ['device.regions.full', { device: { kind: 'host', slots: 1, regions: { full: new Uint8Array() } } }, 'ERR_KV_INVALID_TYPE'],
+    [
+      'device.regions.full',
+      { device: { kind: 'host', slots: 1, regions: { full: new Uint8Array() } } },
+      'ERR_KV_INVALID_TYPE',
+    ],
     ['disk.directory', { disk: { capacityBytes: 1 } }, 'ERR_KV_INVALID_TYPE'],
     ['disk.directory', { disk: { directory: '', capacityBytes: 1 } }, 'ERR_KV_INVALID_VALUE'],
     ['disk.capacityBytes', { disk: { directory: 'x' } }, 'ERR_KV_INVALID_TYPE'],
@@ -92,7 +97,9 @@ describe('options', () => {
     ['engine.fibers', { engine: { fibers: 1 } }, 'ERR_KV_INVALID_VALUE'],
   ]
   test.each(wrong)('name %s when %j is wrong', (name, change, code) => {
-    const error = errorOf(code as 'ERR_KV_INVALID_TYPE', () => resolveOptions({ ...LEAST, ...change } as ManagerOptions))
+    const error = errorOf(code as 'ERR_KV_INVALID_TYPE', () =>
+      resolveOptions({ ...LEAST, ...change } as ManagerOptions),
+    )
     expect(error.message).toContain(name)
   })
 

@@ -2,7 +2,7 @@
  * Extra keys: what changes a sequence's KV beside its tokens, such as a LoRA adapter (for the whole sequence) or an image
  * (for the block that holds its placeholder). Encoded so that no two lists of keys have the same bytes.
  */
-import { invalidType, invalidValue } from '../options.js'
+import { invalidType, invalidValue } from '../errors.js'
 import { lengthPrefix } from './hash-fallback.js'
 
 /** A string or bytes; the string 'a' and the byte 97 are different keys. Hashed as they are, never parsed. */

@@ -2,9 +2,10 @@
  * The fingerprint: which model, in which layout, made a block's bytes. It is the root of every sequence hash and names the
  * disk tier's directory, so that nothing of one model is readable as another's.
  */
-import { createHash } from 'node:crypto'
 
-import { integer, invalidType, invalidValue, object } from '../options.js'
+import { createHash } from 'node:crypto'
+import { integer, invalidType, invalidValue, object } from '../errors.js'
+
 import { canonicalJson } from './canonical-json.js'
 import { defineLayout, type ModelLayout } from './layer-groups.js'
 

@@ -2,10 +2,9 @@
  * The shape of a model's KV: layer groups with their sizes in bytes, written by hand or derived by `layoutOf`. Pure
  * arithmetic; kvtier knows bytes, not values.
  */
-import { KvError } from '../errors.js'
+import { integer, invalidType, invalidValue, KvError, object } from '../errors.js'
 import type { GroupShape } from '../native/binding.js'
 import { LIMITS } from '../native/generated.js'
-import { integer, invalidType, invalidValue, object } from '../options.js'
 
 /**
  * How the layers of a group attend: to everything (`full`), to the last `windowTokens` tokens (`sliding`), through one

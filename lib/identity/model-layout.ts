@@ -3,8 +3,7 @@
  * and R1. A model it does not know, or a field that is missing, is an error that says so: a guessed layout would store
  * and load the wrong bytes.
  */
-import { KvError } from '../errors.js'
-import { integer, invalidValue, object } from '../options.js'
+import { integer, invalidValue, KvError, object } from '../errors.js'
 import { bytesOfValues, ELEMENT_TYPES, type ElementType, elementTypeOfConfig, isElementType } from './element-type.js'
 import { defineLayout, type LayerGroupInput, type ModelLayout } from './layer-groups.js'
 

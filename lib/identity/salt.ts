@@ -2,9 +2,9 @@
  * Tenant salts: what keeps one tenant's blocks unreadable, and unnoticeable, to every other in every tier. A salt is part
  * of a sequence's root, so the tenant's name itself never reaches a tier.
  */
-import { createHmac } from 'node:crypto'
 
-import { invalidType, invalidValue } from '../options.js'
+import { createHmac } from 'node:crypto'
+import { invalidType, invalidValue } from '../errors.js'
 
 /**
  * The tenant of blocks that everybody may hit, public system prompts for example. It must be spelled out: whoever can

@@ -5,8 +5,7 @@
 import { hash } from 'node:crypto'
 import { isInt32Array, isUint32Array } from 'node:util/types'
 
-import { KvError } from '../errors.js'
-import { integer, invalidType, invalidValue } from '../options.js'
+import { integer, invalidType, invalidValue, KvError } from '../errors.js'
 import { BlockKeys, type ExtraKey, type ExtraKeyAt, encodeKey, NO_KEYS } from './extra-keys.js'
 import { HASH_BYTES } from './fingerprint.js'
 import { lengthPrefix } from './hash-fallback.js'

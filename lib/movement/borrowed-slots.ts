@@ -2,8 +2,7 @@
  * Which slots of borrowed device memory a transfer uses now. The engine accounts those slots; kvtier only keeps two
  * transfers from touching one slot at the same time, where one of them writes it.
  */
-import { KvError } from '../errors.js'
-import { invalidType } from '../options.js'
+import { invalidType, KvError } from '../errors.js'
 
 const WRITING = 0xffff
 

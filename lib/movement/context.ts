@@ -3,7 +3,7 @@
  * manager; the block manager fills it, the modules of this folder read it.
  */
 import type { GroupBlocks } from '../blocks/group-blocks.js'
-import { KvError } from '../errors.js'
+import { type ErrorCode, KvError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { LayerGroup } from '../identity/model-layout.js'
 import type { Binding, GroupShape } from '../native/binding.js'
@@ -11,7 +11,6 @@ import type { Completions } from '../native/completions.js'
 import type { Counters } from '../stats.js'
 import { DEVICE, DISK, HOST, type TierNumber, type TierSlots, tierName } from '../tiers/types.js'
 import type { BorrowedSlots } from './borrowed-slots.js'
-import type { DiskWriter } from './disk-writer.js'
 
 /** One layer group: its shape, its accounting, and where its slots are. */
 export interface GroupTiers {
@@ -28,6 +27,19 @@ export interface GroupTiers {
   readonly inHand: Map<number, number>
 }
 
+/** What became of a batch of blocks that was to be written. */
+export interface WriteReport {
+  /** Why blocks are not on disk, if some are not: the first code and message. */
+  readonly code: ErrorCode | 'OK'
+  readonly message: string
+}
+
+/** Brings host blocks to disk; see disk-writer.ts. */
+export interface HostWriter {
+  write(tiers: GroupTiers, entries: readonly number[]): Promise<WriteReport>
+  idle(): Promise<void>
+}
+
 /** Shared by all movement of one manager. */
 export interface MovementContext {
   readonly binding: Binding
@@ -36,7 +48,7 @@ export interface MovementContext {
   readonly tokensPerBlock: number
   readonly counters: Counters
   readonly events: Events
-  readonly diskWriter: DiskWriter
+  readonly diskWriter: HostWriter
   readonly leaveLastBlock: boolean
   readonly deadlineMs: number
   /** Unix time in milliseconds; a parameter so that tests own it. */

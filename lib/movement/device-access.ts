@@ -1,9 +1,8 @@
 /**
  * Owned device memory for the engine to compute into.
  */
-import { KvError } from '../errors.js'
+import { integer, invalidValue, KvError } from '../errors.js'
 import type { StorageHandle } from '../native/binding.js'
-import { integer, invalidValue } from '../options.js'
 import { DEVICE } from '../tiers/types.js'
 import { type MovementContext, storageOf } from './context.js'
 import { DeviceSlots } from './device-slots.js'

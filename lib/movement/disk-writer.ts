@@ -7,20 +7,21 @@ import { isKvError } from '../errors.js'
 import { NO_SLOT, RECORD_WORDS } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DISK, HOST } from '../tiers/types.js'
-import { evictNow, type GroupTiers, type MovementContext, nowSeconds, storageOf } from './context.js'
+import {
+  evictNow,
+  type GroupTiers,
+  type HostWriter,
+  type MovementContext,
+  nowSeconds,
+  storageOf,
+  type WriteReport,
+} from './context.js'
 import { type NativeBatch, startBatch } from './native-batch.js'
-
-/** What became of a batch of blocks that was to be written. */
-export interface WriteReport {
-  /** Why blocks are not on disk, if some are not: the first code and message. */
-  readonly code: (typeof ERROR_CODES)[number]
-  readonly message: string
-}
 
 const OK: WriteReport = { code: 'OK', message: '' }
 
 /** One a manager. Writes of one layer group run one batch after the other; groups run beside each other. */
-export class DiskWriter {
+export class DiskWriter implements HostWriter {
   readonly #queues: Promise<unknown>[] = []
   readonly #context: () => MovementContext
 

@@ -2,7 +2,7 @@
  * What a transfer must wait for before it may read or overwrite device memory. Every offload names what produced the
  * bytes and every onboard what last used the destination; there is no default, because forgetting it yields wrong bytes.
  */
-import { invalidType } from '../options.js'
+import { invalidType } from '../errors.js'
 
 /** The memory is quiet: nothing that was started before still reads or writes it. */
 export interface QuietFence {

@@ -2,9 +2,8 @@
  * Host memory for callers without device pointers: slots to fill and publish, and held blocks to read, through windows
  * of one block each. Host memory is never exposed whole.
  */
-import { isKvError, KvError } from '../errors.js'
+import { integer, invalidValue, isKvError, KvError, object } from '../errors.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
-import { integer, invalidValue, object } from '../options.js'
 import { DISK, HOST } from '../tiers/types.js'
 import {
   findUnexpired,
@@ -16,6 +15,7 @@ import {
   storageOf,
 } from './context.js'
 import { fence } from './fence.js'
+import { heldTokens } from './match.js'
 import { type NativeBatch, startBatch } from './native-batch.js'
 import { runOnboard } from './onboard.js'
 import { giveBackRoom, putDown, takeHostRoom } from './room.js'
@@ -118,7 +118,8 @@ export class HostReservation {
     } finally {
       this.#end()
     }
-    return outcomes.result(this.#context.tokensPerBlock, this.firstBlock, null)
+    const { words } = this.#sequence.hashes
+    return outcomes.result(heldTokens(this.#context, words, this.firstBlock, outcomes.run, this.blockCount), null)
   }
 
   /** Gives the slots back unused. Does nothing after `publish`. */

@@ -2,6 +2,8 @@
  * Prefix match over all layer groups: the longest prefix for which full and latent groups hold every block, sliding
  * groups the last window before its end, and recurrent groups the snapshot at its end.
  */
+
+import { HASH_WORDS } from '../identity/sequence-hashes.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { type GroupTiers, type MovementContext, nowSeconds } from './context.js'
 
@@ -128,6 +130,22 @@ export function matchPrefix(
     stoppedBy,
     entries,
   }
+}
+
+/**
+ * Tokens that are held after blocks from `firstBlock` on were stored, of which the first `run` arrived of `count`. Where
+ * some did not, windows and states of the shorter prefix may be held or not.
+ */
+export function heldTokens(
+  context: MovementContext,
+  words: Uint32Array,
+  firstBlock: number,
+  run: number,
+  count: number,
+): number {
+  const end = firstBlock + run
+  if (run === count) return end * context.tokensPerBlock
+  return matchPrefix(context, words, Math.min(end, Math.floor(words.length / HASH_WORDS)), false, false).tokens
 }
 
 /** The tier a block of one group would be read from: the nearest to the GPU that holds it. */

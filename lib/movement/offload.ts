@@ -11,7 +11,7 @@ import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { findUnexpired, type GroupTiers, hashBytes, type MovementContext, markPending, storageOf } from './context.js'
 import type { DeviceSlots } from './device-slots.js'
 import type { Fence } from './fence.js'
-import { firstNeeded } from './match.js'
+import { firstNeeded, heldTokens } from './match.js'
 import { type NativeBatch, startBatch } from './native-batch.js'
 import { giveBackRoom, putDown, takeHostRoom } from './room.js'
 import { Outcomes, type TransferControl, type TransferResult } from './transfer.js'
@@ -73,10 +73,12 @@ export async function runOffload(
   if (stopped !== null) {
     for (let i = 0; i < plan.blockCount; i++) outcomes.fail(i, stopped)
     context.counters.abandoned += plan.blockCount
-    return outcomes.result(context.tokensPerBlock, plan.firstBlock, null)
+  } else {
+    await Promise.all(context.groups.map((tiers) => new GroupOffload(context, tiers, plan, control, outcomes).run()))
+    outcomes.placeUnneeded()
   }
-  await Promise.all(context.groups.map((tiers) => new GroupOffload(context, tiers, plan, control, outcomes).run()))
-  return outcomes.result(context.tokensPerBlock, plan.firstBlock, null)
+  const { hashes, firstBlock, blockCount } = plan
+  return outcomes.result(heldTokens(context, hashes.words, firstBlock, outcomes.run, blockCount), null)
 }
 
 /** The offload of one layer group. */
@@ -396,11 +398,7 @@ class GroupOffload {
     const { hashes, firstBlock, blockCount } = this.#plan
     const { blocks } = this.#tiers
     for (let i = 0; i < blockCount; i++) {
-      if (i < this.#firstPosition()) {
-        this.#outcomes.succeed(i, DISK, Math.min)
-        continue
-      }
-      if (this.#outcomes.codes[i] !== CODE.OK) continue
+      if (i < this.#firstPosition() || this.#outcomes.codes[i] !== CODE.OK) continue
       const entry = blocks.find(hashes.words, firstBlock + i)
       if (entry < 0 || !isKept(this.#tiers, entry))
         this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')

@@ -10,7 +10,7 @@ import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { type GroupTiers, hashBytes, type MovementContext, markPending, storageOf } from './context.js'
 import { DeviceSlots } from './device-slots.js'
 import type { Fence } from './fence.js'
-import { type FullMatch, matchPrefix, nearestTier } from './match.js'
+import { type FullMatch, firstNeeded, matchPrefix, nearestTier } from './match.js'
 import { startBatch } from './native-batch.js'
 import { waitForFence } from './offload.js'
 import { giveBackRoom, takeRoomNow } from './room.js'
@@ -43,7 +43,7 @@ export async function runOnboard(
 ): Promise<TransferResult> {
   const prepared = plan.hashes.prepare()
   control.settleAfter(prepared.catch(() => undefined))
-  if (!(await control.wait(prepared))) return endedEarly(control).result(context.tokensPerBlock, 0, null)
+  if (!(await control.wait(prepared))) return endedEarly(control).result(0, null)
   await prepared
   const stopped = await waitForFence(control, plan.after)
   let match = matchNow(context, plan)
@@ -63,10 +63,18 @@ export async function runOnboard(
     await Promise.all(groups.map((group) => group.move()))
   }
   for (const group of groups) group.finish()
-  const pin = plan.to === 'device' && plan.into === null ? collectPin(context, groups, outcomes) : null
+  const usable = usableBlocks(groups, outcomes.run)
+  const pin = plan.to === 'device' && plan.into === null ? collectPin(context, groups, usable) : null
   if (plan.keepPins !== undefined) plan.keepPins(() => releaseAll(groups), match.entries)
   else releaseAll(groups)
-  return outcomes.result(context.tokensPerBlock, 0, pin)
+  return outcomes.result(usable * context.tokensPerBlock, pin)
+}
+
+/** The longest prefix that can be used: where a block failed, the window or the state of a shorter one may not be there. */
+function usableBlocks(groups: readonly GroupOnboard[], run: number): number {
+  let count = run
+  while (count > 0 && !groups.every((group) => group.covers(count))) count--
+  return count
 }
 
 /** Ended before it was known which blocks are held. */
@@ -99,10 +107,7 @@ function joinsOf(context: MovementContext, match: FullMatch): Promise<unknown>[]
   return [...joins]
 }
 
-function collectPin(context: MovementContext, groups: readonly GroupOnboard[], outcomes: Outcomes): DeviceSlots {
-  let count = 0
-  while (count < outcomes.codes.length && outcomes.codes[count] === CODE.OK && (outcomes.tiers[count] ?? -1) >= 0)
-    count++
+function collectPin(context: MovementContext, groups: readonly GroupOnboard[], count: number): DeviceSlots {
   const held = groups.map((group) => group.takeDevice(count))
   return new DeviceSlots(
     context,
@@ -415,6 +420,14 @@ class GroupOnboard {
       // A block that the group does not need (outside its window) is as good as one on the device.
       this.#outcomes.succeed(i, source < 0 ? DEVICE : source, further)
     }
+  }
+
+  /** Whether this group needed, and so has, all that it needs for a prefix of `count` blocks, which all arrived. */
+  covers(count: number): boolean {
+    if (this.#tiers.blocks.prefixClosed) return true
+    const first = firstNeeded(this.#tiers, count, this.#context.tokensPerBlock)
+    for (let i = first; i < count; i++) if ((this.#sources[i] ?? -1) < 0) return false
+    return true
   }
 
   /** Hands the first `count` device copies to the caller; the others' pins end here. */

@@ -2,10 +2,9 @@
  * A sequence: the tokens of one prompt or chat, the identities of its blocks, and their way to and from the GPU. It holds
  * no blocks; forgetting it costs nothing.
  */
-import { KvError } from '../errors.js'
+import { integer, invalidType, invalidValue, KvError, object } from '../errors.js'
 import type { ExtraKeyAt, SequenceHashes, Tokens } from '../identity/sequence-hashes.js'
 import { NO_SLOT } from '../native/binding.js'
-import { integer, invalidType, invalidValue, object } from '../options.js'
 import { DEVICE } from '../tiers/types.js'
 import { slotArray } from './borrowed-slots.js'
 import { type GroupTiers, type MovementContext, nowSeconds } from './context.js'

@@ -76,10 +76,29 @@ export class Outcomes {
     this.tiers[i] = before < 0 ? tier : combine(before, tier)
   }
 
-  result(tokensPerBlock: number, firstBlock: number, pin: DevicePin | null): TransferResult {
+  /** Blocks from the first on that arrived without a gap. */
+  get run(): number {
     const { codes, tiers } = this
     let run = 0
     while (run < codes.length && codes[run] === CODE.OK && (tiers[run] ?? -1) >= 0) run++
+    return run
+  }
+
+  /** Blocks that no layer group keeps (outside every window) are where the others are: nobody will look for them. */
+  placeUnneeded(): void {
+    const { codes, tiers } = this
+    let nearest = -1
+    for (const tier of tiers) if (tier >= 0 && (nearest < 0 || tier < nearest)) nearest = tier
+    for (let i = 0; i < codes.length; i++) {
+      if (codes[i] !== CODE.OK || (tiers[i] ?? -1) >= 0) continue
+      if (nearest < 0) this.fail(i, 'ERR_KV_PARENT_LOST', 'No block of the window after it could be stored.')
+      else tiers[i] = nearest
+    }
+  }
+
+  /** @param tokens - from the prompt's start, that can be used or are held */
+  result(tokens: number, pin: DevicePin | null): TransferResult {
+    const { codes, tiers } = this
     let arrived = 0
     for (let i = 0; i < codes.length; i++) if (codes[i] === CODE.OK && (tiers[i] ?? -1) >= 0) arrived++
     const at = (i: number): number => {
@@ -93,7 +112,7 @@ export class Outcomes {
     }
     return {
       blockCount: codes.length,
-      tokens: (firstBlock + run) * tokensPerBlock,
+      tokens,
       arrived,
       bytes: this.bytes,
       message: this.message,

@@ -322,4 +322,4 @@ export interface TestingBinding {
 }
 
 /** The addon of this package, loaded when this module is. */
-export const binding: Binding = loadAddon()
+export const binding: Binding = loadAddon() as Binding

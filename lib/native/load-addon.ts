@@ -8,7 +8,6 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import { KvError } from '../errors.js'
-import type { Binding } from './binding.js'
 
 const require = createRequire(import.meta.url)
 
@@ -73,11 +72,11 @@ function missing(what: string, errors: readonly unknown[]): KvError {
  * @param addonFile - an addon to load instead (default: what KVTIER_ADDON names; empty = the package's own)
  * @throws KvError `ERR_KV_ADDON_MISSING` with the platform, the likely cause and the command that helps
  */
-export function loadAddon(addonFile: string = process.env.KVTIER_ADDON ?? ''): Binding {
+export function loadAddon(addonFile: string = process.env.KVTIER_ADDON ?? ''): unknown {
   if (addonFile !== '') {
     const file = resolve(addonFile)
     try {
-      return require(file) as Binding
+      return require(file)
     } catch (error) {
       throw missing(file, [error])
     }
@@ -87,7 +86,7 @@ export function loadAddon(addonFile: string = process.env.KVTIER_ADDON ?? ''): B
   try {
     const nodeGypBuild = require('node-gyp-build') as { resolve(directory: string): string }
     resolved = nodeGypBuild.resolve(packageRoot)
-    return require(resolved) as Binding
+    return require(resolved)
   } catch (error) {
     errors.push(error)
   }
@@ -95,7 +94,7 @@ export function loadAddon(addonFile: string = process.env.KVTIER_ADDON ?? ''): B
   for (const file of prebuiltAddons()) {
     if (file === resolved) continue
     try {
-      return require(file) as Binding
+      return require(file)
     } catch (error) {
       errors.push(error)
     }

@@ -21,7 +21,9 @@ describe('closing while the disk does not answer', () => {
   test('ends what outlasts the deadline with ERR_KV_CLOSED, and resolves when the disk has answered', async () => {
     await withDisk([1], 32, async (manager, directory) => {
       await withHeldIo(async () => {
-        const loading = manager.sequence(tokens(1, 32), { tenant: 'a' }).onboard({ after: fence.quiet(), deadlineMs: 0 })
+        const loading = manager
+          .sequence(tokens(1, 32), { tenant: 'a' })
+          .onboard({ after: fence.quiet(), deadlineMs: 0 })
         await untilHeld()
         const closing = manager.close({ deadlineMs: 50 })
         expect(await isSettled(loading.done)).toBe(false)
@@ -85,7 +87,11 @@ describe('closing while the disk does not answer', () => {
     await withManager(threads, async (manager) => {
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
       const slots = manager.device.reserve(4)
-      const storing = sequence.offload({ from: slots, after: fence.promise(new Promise(() => undefined)), deadlineMs: 0 })
+      const storing = sequence.offload({
+        from: slots,
+        after: fence.promise(new Promise(() => undefined)),
+        deadlineMs: 0,
+      })
       const closing = manager.close({ deadlineMs: 50 })
       expect(await isSettled(closing)).toBe(false)
       vi.advanceTimersByTime(50)
@@ -114,13 +120,18 @@ describe('closing while the disk does not answer', () => {
     })
   })
 
-  test.each([-1, 0.5, 2 ** 31, '5'])('is refused with a deadline of %s, and can be asked for again', async (deadlineMs) => {
-    await withManager(threads, async (manager) => {
-      expect(() => manager.close({ deadlineMs: deadlineMs as number })).toThrow(expect.objectContaining({ name: 'KvError' }))
-      manager.sequence(tokens(1, 16), { tenant: 'a' })
-      await manager.close()
-    })
-  })
+  test.each([-1, 0.5, 2 ** 31, '5'])(
+    'is refused with a deadline of %s, and can be asked for again',
+    async (deadlineMs) => {
+      await withManager(threads, async (manager) => {
+        expect(() => manager.close({ deadlineMs: deadlineMs as number })).toThrow(
+          expect.objectContaining({ name: 'KvError' }),
+        )
+        manager.sequence(tokens(1, 16), { tenant: 'a' })
+        await manager.close()
+      })
+    },
+  )
 })
 
 test('a manager that is disposed asynchronously is closed', async () => {

@@ -4,8 +4,8 @@
  */
 import { expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
-import { fence } from '../../lib/movement/fence.ts'
 import type { ModelLayout } from '../../lib/identity/model-layout.ts'
+import { fence } from '../../lib/movement/fence.ts'
 import type { FaultProfile } from '../../lib/native/binding.ts'
 import { testing, turn, withFaults } from '../support/io.ts'
 import { diskStrideOf, HYBRID, LATENT, strideOf } from '../support/layouts.ts'
@@ -76,9 +76,13 @@ async function request(manager: BlockManager, next: (limit: number) => number): 
 }
 
 const cases = Array.from({ length: SEEDS }, (_, i) => i + 1).flatMap((seed) =>
-  ([['one layer group', TEST_LAYOUT], ['three layer groups', HYBRID], ['latent vectors', LATENT]] as const).map(
-    ([name, layout]) => [seed, name, layout] as const,
-  ),
+  (
+    [
+      ['one layer group', TEST_LAYOUT],
+      ['three layer groups', HYBRID],
+      ['latent vectors', LATENT],
+    ] as const
+  ).map(([name, layout]) => [seed, name, layout] as const),
 )
 
 test.each(cases)('seed %d: no request of many gets a wrong byte, with %s', async (seed, _, layout: ModelLayout) => {
@@ -100,7 +104,10 @@ test.each(cases)('seed %d: no request of many gets a wrong byte, with %s', async
         injected += testing.faultsInjected()
       })
       // Transfers that nobody waited for settle now.
-      while (manager.stats().tiers.host.pinned + manager.stats().tiers.disk.pinned + manager.stats().tiers.device.filling > 0) {
+      while (
+        manager.stats().tiers.host.pinned + manager.stats().tiers.disk.pinned + manager.stats().tiers.device.filling >
+        0
+      ) {
         await turn()
       }
       expectQuiet(manager)

@@ -32,7 +32,12 @@ async function live(options: ManagerOptions): Promise<void> {
     return
   }
   try {
-    for (const [seed, until] of [[1, 'disk'], [2, 'host'], [3, 'disk'], [4, 'host']] as const) {
+    for (const [seed, until] of [
+      [1, 'disk'],
+      [2, 'host'],
+      [3, 'disk'],
+      [4, 'host'],
+    ] as const) {
       const sequence = manager.sequence(tokens(seed, 17), { tenant: 'a' })
       const result = await store(manager, sequence, { until })
       expect(result.blockCount).toBe(4)

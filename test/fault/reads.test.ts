@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { fence } from '../../lib/movement/fence.ts'
+import { NO_SLOT } from '../../lib/native/binding.ts'
 import { THREADS, withDisk } from '../support/disk.ts'
 import { findInSlab, flipBit, storeFile } from '../support/files.ts'
 import { testing, withFaults } from '../support/io.ts'
-import { TEST_STRIDE, testOptions, tokens } from '../support/manager.ts'
+import { diskStrideOf, HYBRID, strideOf } from '../support/layouts.ts'
+import { TEST_STRIDE, testOptions, tokens, withDirectory } from '../support/manager.ts'
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
-import { checkPin, compute, emptyDevice, load } from '../support/slots.ts'
+import { checkPin, compute, emptyDevice, load, store } from '../support/slots.ts'
 
 const SEEDS = Array.from({ length: 12 }, (_, i) => i + 1)
 
@@ -79,6 +81,49 @@ describe('a read that fails', () => {
       })
       expectQuiet(manager)
     })
+  })
+})
+
+test('of a model with windows and states only what can be continued from is offered after a failure', async () => {
+  const changes = { layout: HYBRID, host: { capacityBytes: 16 * strideOf(HYBRID) } }
+  await withDirectory(async (directory) => {
+    const options = testOptions(null, { ...changes, disk: { directory, capacityBytes: 64 * diskStrideOf(HYBRID) } })
+    const before = await BlockManager.open(options)
+    const chat = before.sequence(tokens(1, 24), { tenant: 'a' })
+    // Snapshots after 2, 4, 5 and 6 blocks.
+    for (const [firstBlock, blocks] of [
+      [0, 2],
+      [2, 2],
+      [4, 1],
+      [5, 1],
+    ] as const) {
+      await store(before, chat, { firstBlock, blocks, until: 'disk' })
+    }
+    await before.close()
+    const offered = new Set<number>()
+    for (let seed = 1; seed <= 40; seed++) {
+      const manager = await BlockManager.open(options)
+      await withFaults({ seed, readError: 0.45 }, async () => {
+        const sequence = manager.sequence(tokens(1, 24), { tenant: 'a' })
+        const transfer = sequence.onboard({ after: fence.quiet() })
+        const result = await transfer.done
+        await transfer.settled
+        const blocks = result.tokens / 4
+        offered.add(blocks)
+        expect(result.pin?.blockCount).toBe(blocks)
+        expect((await checkPin(manager, sequence, result.pin)).wrong).toBe(0)
+        if (blocks > 0) {
+          // A window of 5 tokens: the block before the end. A state: the snapshot at the end.
+          for (const group of ['full', 'sliding', 'state']) {
+            expect(result.pin?.slots(group)[blocks - 1], `${group} of ${blocks}`).not.toBe(NO_SLOT)
+          }
+        }
+        result.pin?.release()
+      })
+      expectQuiet(manager)
+      await manager.close({ flush: false })
+    }
+    expect(offered.has(0) && offered.has(6)).toBe(true)
   })
 })
 

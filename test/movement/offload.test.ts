@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
+import { defineLayout } from '../../lib/identity/model-layout.ts'
 import type { DeviceSlots } from '../../lib/movement/device-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { Sequence } from '../../lib/movement/sequence.ts'
@@ -94,7 +95,7 @@ describe('an offload', () => {
       const result = await store(manager, manager.sequence(tokens(1, 16), { tenant: 'a' }), { firstBlock: 2 })
       expect(codesOf(result)).toEqual(['ERR_KV_PARENT_LOST', 'ERR_KV_PARENT_LOST'])
       expect(tiersOf(result)).toEqual(['none', 'none'])
-      expect(result).toMatchObject({ tokens: 8, arrived: 0, bytes: 0 })
+      expect(result).toMatchObject({ tokens: 0, arrived: 0, bytes: 0 })
       expect(manager.stats().tiers.host.held).toBe(0)
       expectQuiet(manager)
     })
@@ -139,6 +140,27 @@ describe('an offload', () => {
       }
       expectQuiet(manager)
     })
+  })
+
+  test('of layers that all have windows names no tier for a block that does not hold its window', async () => {
+    const layout = defineLayout({
+      tokensPerBlock: 4,
+      groups: [{ name: 'sliding', kind: 'sliding', layers: 1, bytesPerToken: 512, windowTokens: 6 }],
+    })
+    const manager = await BlockManager.open(
+      testOptions(null, { layout, host: { capacityBytes: 3 * strideOf(layout) } }),
+    )
+    const sequence = manager.sequence(tokens(1, 24), { tenant: 'a' })
+    expect(tiersOf(await store(manager, sequence))).toEqual(Array(6).fill('host'))
+    expect(sequence.match().tokens).toBe(24)
+    const reading = await manager.host.load(sequence)
+    const full = await store(manager, manager.sequence(tokens(2, 24), { tenant: 'a' }))
+    expect(full).toMatchObject({ tokens: 0 })
+    expect(codesOf(full)).toContain('ERR_KV_OUT_OF_BLOCKS')
+    expect(tiersOf(full)).not.toContain('disk')
+    reading.release()
+    expectQuiet(manager)
+    await manager.close()
   })
 
   test('revives a block that had expired', async () => {

@@ -280,7 +280,8 @@ describe('outcomes', () => {
     outcomes.fail(1, 'ERR_KV_IO', 'the disk')
     outcomes.succeed(1, 2, Math.min)
     outcomes.succeed(2, 2, Math.min)
-    const result = outcomes.result(4, 5, null)
+    expect(outcomes.run).toBe(1)
+    const result = outcomes.result(24, null)
     expect(result).toMatchObject({ blockCount: 3, tokens: 24, arrived: 2, message: 'the disk' })
     expect([0, 1, 2].map((i) => [result.code(i), result.tier(i)])).toEqual([
       ['OK', 'host'],
@@ -293,16 +294,30 @@ describe('outcomes', () => {
     }
   })
 
+  test('of blocks that no layer group keeps are those of the others, and misses where the others are', () => {
+    const outcomes = new Outcomes(3)
+    outcomes.succeed(1, 2, Math.min)
+    outcomes.succeed(2, 1, Math.min)
+    outcomes.placeUnneeded()
+    expect([...outcomes.tiers]).toEqual([1, 2, 1])
+    expect(outcomes.run).toBe(3)
+    const failed = new Outcomes(2)
+    failed.fail(1, 'ERR_KV_QUEUE_FULL')
+    failed.placeUnneeded()
+    const result = failed.result(0, null)
+    expect([result.code(0), result.code(1)]).toEqual(['ERR_KV_PARENT_LOST', 'ERR_KV_QUEUE_FULL'])
+  })
+
   test('keep the first code of a block, and combine the tiers of several layer groups', () => {
     const outcomes = new Outcomes(2)
     outcomes.fail(0, 'ERR_KV_CHECKSUM', 'first')
     outcomes.fail(0, 'ERR_KV_IO', 'second')
     outcomes.succeed(1, 2, Math.min)
     outcomes.succeed(1, 1, Math.min)
-    const result = outcomes.result(4, 0, null)
+    expect(outcomes.run).toBe(0)
+    const result = outcomes.result(0, null)
     expect(result.code(0)).toBe('ERR_KV_CHECKSUM')
     expect(result.message).toBe('first')
     expect(result.tier(1)).toBe('host')
-    expect(result.tokens).toBe(0)
   })
 })

@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
+import { BlockManager } from '../../lib/block-manager.ts'
+import { defineLayout } from '../../lib/identity/model-layout.ts'
 
 const LOOPS = process.env.KVTIER_LONG === '1' ? 10 : 1
 
@@ -53,11 +55,15 @@ test('worker threads with managers can be terminated with transfers in flight; t
   expect(await run('workers-child.js', folder(), rounds)).toEqual({ ...clean, stdout: 'rounds done\n' })
 })
 
-test.each(['exit', 'exit later', 'closing'])('a process can %s with transfers in flight', { timeout: 600_000 }, async (way) => {
-  for (let round = 0; round < 5 * LOOPS; round++) {
-    expect(await run('exit-child.js', folder(), way), `round ${round}`).toEqual({ ...clean, stdout: '' })
-  }
-})
+test.each(['exit', 'exit later', 'closing'])(
+  'a process can %s with transfers in flight',
+  { timeout: 600_000 },
+  async (way) => {
+    for (let round = 0; round < 5 * LOOPS; round++) {
+      expect(await run('exit-child.js', folder(), way), `round ${round}`).toEqual({ ...clean, stdout: '' })
+    }
+  },
+)
 
 test('an uncaught error ends a process with transfers in flight', async () => {
   const end = await run('exit-child.js', folder(), 'throw')
@@ -79,15 +85,15 @@ test('a process lasts until its transfers have settled', async () => {
   }
 })
 
-test('two managers in one process share the engine, and one closes without the other', { timeout: 120_000 }, async () => {
+test('two managers in one process share the engine, and one closes without the other', {
+  timeout: 120_000,
+}, async () => {
   for (let round = 0; round < 2 * LOOPS; round++) {
     expect(await run('two-child.js', folder())).toEqual({ ...clean, stdout: 'wrong 0\n' })
   }
 })
 
 test('a directory that another process has open is ERR_KV_LOCKED, until that one closes it or dies', async () => {
-  const { BlockManager } = await import('../../lib/block-manager.ts')
-  const { defineLayout } = await import('../../lib/identity/model-layout.ts')
   const directory = folder()
   const layout = defineLayout({
     tokensPerBlock: 4,
@@ -102,7 +108,9 @@ test('a directory that another process has open is ERR_KV_LOCKED, until that one
       disk: { directory, capacityBytes: 96 * (65_536 + 128) },
     })
   for (const end of ['close', 'kill']) {
-    const child = spawn(process.execPath, [childPath('lock-child.js'), directory], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [childPath('lock-child.js'), directory], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     const closed = new Promise<void>((resolve) => {
       child.once('close', () => resolve())
     })

@@ -41,11 +41,7 @@ test('the README’s dozen lines run, and find a warm disk tier the second time'
     expect(await run(directory)).toEqual({
       code: 0,
       stderr: '',
-      lines: [
-        `held before: ${held}`,
-        'stored: 192 tokens; block 0 reached disk',
-        'need not be computed: 192 tokens',
-      ],
+      lines: [`held before: ${held}`, 'stored: 192 tokens; block 0 reached disk', 'need not be computed: 192 tokens'],
     })
   }
 })

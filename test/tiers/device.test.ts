@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
+import { fence } from '../../lib/movement/fence.ts'
 import { BorrowedMemory } from '../support/borrowed.ts'
 import { HYBRID, strideOf } from '../support/layouts.ts'
 import { TEST_LAYOUT, testOptions, tokens } from '../support/manager.ts'
@@ -8,7 +9,9 @@ const host = { capacityBytes: 4 * strideOf(HYBRID) }
 
 describe('device memory', () => {
   test('that kvtier owns is a tier with slots of every layer group', async () => {
-    const manager = await BlockManager.open(testOptions(null, { layout: HYBRID, host, device: { kind: 'host', slots: 5 } }))
+    const manager = await BlockManager.open(
+      testOptions(null, { layout: HYBRID, host, device: { kind: 'host', slots: 5 } }),
+    )
     expect(manager.stats().tiers.device).toMatchObject({ slots: 15, free: 15, held: 0 })
     await manager.close()
   })
@@ -34,9 +37,15 @@ describe('device memory', () => {
   test.each([
     ['lacks a layer group', (all: Record<string, Uint8Array[]>) => ({ full: all.full, sliding: all.sliding })],
     ['lacks a region', (all: Record<string, Uint8Array[]>) => ({ ...all, sliding: all.sliding?.slice(1) })],
-    ['has a region too many', (all: Record<string, Uint8Array[]>) => ({ ...all, full: [...(all.full ?? []), new Uint8Array(8)] })],
+    [
+      'has a region too many',
+      (all: Record<string, Uint8Array[]>) => ({ ...all, full: [...(all.full ?? []), new Uint8Array(8)] }),
+    ],
     ['has a short region', (all: Record<string, Uint8Array[]>) => ({ ...all, full: [all.full?.[0]?.subarray(1)] })],
-    ['names one region twice', (all: Record<string, Uint8Array[]>) => ({ ...all, state: [all.state?.[0], all.state?.[0]] })],
+    [
+      'names one region twice',
+      (all: Record<string, Uint8Array[]>) => ({ ...all, state: [all.state?.[0], all.state?.[0]] }),
+    ],
   ])('is refused with ERR_KV_INVALID_VALUE when it %s, and the memory is free again', async (_, change) => {
     const memory = new BorrowedMemory(HYBRID, 'layersKvInner', 4)
     const regions = change(memory.device.regions) as never
@@ -50,14 +59,18 @@ describe('device memory', () => {
 
   test('of a buffer that can be resized is refused, and one that was detached', async () => {
     const size = 4 * 2 * 4 * 1024
-    const resizable = new Uint8Array(new ArrayBuffer(size, { maxByteLength: size * 2 } as never))
+    const resizable = new Uint8Array(Reflect.construct(ArrayBuffer, [size, { maxByteLength: size * 2 }]) as ArrayBuffer)
     const open = (region: Uint8Array) =>
-      BlockManager.open(testOptions(null, { device: { kind: 'host', slots: 4, regions: { full: [region, new Uint8Array(size)] } } }))
+      BlockManager.open(
+        testOptions(null, { device: { kind: 'host', slots: 4, regions: { full: [region, new Uint8Array(size)] } } }),
+      )
     expect(TEST_LAYOUT.groups[0]).toMatchObject({ layers: 2, outer: 2, bytesPerToken: 1024 })
     await expect(open(resizable)).rejects.toMatchObject({ code: 'ERR_KV_INVALID_TYPE' })
     const detached = new Uint8Array(size)
     structuredClone(detached.buffer, { transfer: [detached.buffer] })
-    await expect(open(detached)).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_KV_(DETACHED_ARRAY|INVALID_VALUE)$/) })
+    await expect(open(detached)).rejects.toMatchObject({
+      code: expect.stringMatching(/^ERR_KV_(DETACHED_ARRAY|INVALID_VALUE)$/),
+    })
     await (await open(new Uint8Array(size))).close()
   })
 
@@ -65,7 +78,6 @@ describe('device memory', () => {
     const memory = new BorrowedMemory(TEST_LAYOUT, 'layersKvInner', 4)
     const manager = await BlockManager.open(testOptions(null, { device: memory.device }))
     const sequence = manager.sequence(tokens(1, 8), { tenant: 'a' })
-    const { fence } = await import('../../lib/movement/fence.ts')
     const first = sequence.offload({ from: Uint32Array.of(0, 1), after: fence.quiet() })
     expect((await first.done).arrived).toBe(2)
     await first.settled

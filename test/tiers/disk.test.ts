@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
@@ -58,7 +58,8 @@ describe('the disk tier', () => {
       const open = (blocks: number) =>
         BlockManager.open(testOptions(null, { disk: { directory, capacityBytes: blocks * (TEST_STRIDE + 128) } }))
       const manager = await open(16)
-      for (const seed of [1, 2]) await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
+      for (const seed of [1, 2])
+        await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a' }), { until: 'disk' })
       await manager.close()
       let found: number[] = []
       for (const blocks of [64, 6, 16]) {
@@ -95,7 +96,10 @@ describe('the disk tier', () => {
       for (const layout of layouts) {
         const manager = await BlockManager.open(testOptions(directory, { layout }))
         expect(manager.stats().counters.recovered).toBe(4)
-        expect(await load(manager, manager.sequence(tokens(1, 16), { tenant: 'a' }))).toMatchObject({ tokens: 16, wrong: 0 })
+        expect(await load(manager, manager.sequence(tokens(1, 16), { tenant: 'a' }))).toMatchObject({
+          tokens: 16,
+          wrong: 0,
+        })
         await manager.close()
       }
     })
@@ -107,7 +111,6 @@ describe('the disk tier', () => {
       const manager = await BlockManager.open(testOptions(root))
       await manager.close()
       const table = storeFile(root, 'group-0.table')
-      const { renameSync } = await import('node:fs')
       const elsewhere = join(directory, 'elsewhere')
       renameSync(table, elsewhere)
       symlinkSync(elsewhere, table)
