@@ -39,6 +39,7 @@ export interface Counters {
   /** Blocks read from disk and verified, and their bytes. */
   diskReads: number
   diskReadBytes: number
+  /** Copies that left a tier to make room, or because their time was over. */
   evictedFromDevice: number
   evictedFromHost: number
   evictedFromDisk: number

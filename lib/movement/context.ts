@@ -2,7 +2,7 @@
  * What every movement needs: the layer groups with their tiers, the way to native code, the counters and the clock. One a
  * manager; the block manager fills it, the modules of this folder read it.
  */
-import type { GroupBlocks } from '../blocks/group-blocks.js'
+import type { GroupBlocks, ReportSlot } from '../blocks/group-blocks.js'
 import { type ErrorCode, KvError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { LayerGroup } from '../identity/model-layout.js'
@@ -85,18 +85,38 @@ export function storageOf(tiers: GroupTiers, tier: TierNumber): NonNullable<Tier
  */
 export function evictNow(context: MovementContext, tiers: GroupTiers, entry: number, tier: TierNumber): boolean {
   if (!tiers.blocks.evict(entry, tier)) return false
-  if (tier === DEVICE) context.counters.evictedFromDevice++
-  else if (tier === HOST) context.counters.evictedFromHost++
-  else if (tier === DISK) context.counters.evictedFromDisk++
-  context.events.emit('evicted', { tier: tierName(tier), blocks: 1, group: tiers.group.name })
+  noteEvicted(context, tiers, tier, 1)
   return true
+}
+
+function noteEvicted(context: MovementContext, tiers: GroupTiers, tier: TierNumber, blocks: number): void {
+  if (tier === DEVICE) context.counters.evictedFromDevice += blocks
+  else if (tier === HOST) context.counters.evictedFromHost += blocks
+  else if (tier === DISK) context.counters.evictedFromDisk += blocks
+  context.events.emit('evicted', { tier: tierName(tier), blocks, group: tiers.group.name })
+}
+
+/** Drops up to `limit` blocks whose time is over, with what is behind them. */
+export function sweepExpired(context: MovementContext, tiers: GroupTiers, limit: number): void {
+  countEvicted(context, tiers, (report) => tiers.blocks.sweepExpired(nowSeconds(context), limit, report))
+}
+
+function countEvicted(context: MovementContext, tiers: GroupTiers, drop: (report: ReportSlot) => void): void {
+  const counts = [0, 0, 0]
+  drop((tier) => {
+    counts[tier] = (counts[tier] ?? 0) + 1
+  })
+  for (const tier of [DEVICE, HOST, DISK] as const) {
+    const blocks = counts[tier] ?? 0
+    if (blocks > 0) noteEvicted(context, tiers, tier, blocks)
+  }
 }
 
 /** The entry of a block that is to be stored; one whose time is over is dropped, so that it is stored anew. -1 = none. */
 export function findUnexpired(context: MovementContext, tiers: GroupTiers, words: Uint32Array, index: number): number {
   const entry = tiers.blocks.find(words, index)
   if (entry < 0 || !tiers.blocks.isExpired(entry, nowSeconds(context))) return entry
-  context.counters.lost += tiers.blocks.drop(entry)
+  countEvicted(context, tiers, (report) => tiers.blocks.drop(entry, report))
   return -1
 }
 

@@ -214,8 +214,11 @@ export class HostReservation {
     for (const tiers of this.#context.groups) {
       for (let i = 0; i < this.blockCount; i++) {
         const entry = this.#heldEntry(tiers, i)
-        if (entry < 0) outcomes.fail(i, 'ERR_KV_OUT_OF_BLOCKS', 'The host tier had no slot for the block.')
-        else outcomes.succeed(i, tiers.blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
+        if (entry < 0) {
+          const overQuota = tiers.blocks.isOverQuota(this.#sequence.meta.tenant, HOST)
+          const code = overQuota ? 'ERR_KV_OVER_QUOTA' : 'ERR_KV_OUT_OF_BLOCKS'
+          outcomes.fail(i, code, 'The host tier had no slot for the block.')
+        } else outcomes.succeed(i, tiers.blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
       }
     }
   }

@@ -147,7 +147,8 @@ class GroupOffload {
     const held = new Uint8Array(blockCount)
     for (;;) {
       const wanted: number[] = []
-      const joins: Promise<unknown>[] = []
+      const joined: number[] = []
+      const joins = new Set<Promise<unknown>>()
       for (let i = this.#firstPosition(); i < blockCount; i++) {
         if (held[i] === 1 || this.#outcomes.codes[i] !== CODE.OK) continue
         const entry = findUnexpired(this.#context, this.#tiers, hashes.words, firstBlock + i)
@@ -159,11 +160,13 @@ class GroupOffload {
           continue
         }
         const pending = entry < 0 ? undefined : this.#context.pending.get(blocks.pendingOf(entry))
-        if (pending !== undefined && blocks.slotOf(entry, HOST) >= 0) joins.push(pending)
-        else wanted.push(i)
+        if (pending !== undefined && blocks.slotOf(entry, HOST) >= 0) {
+          joins.add(pending)
+          joined.push(i)
+        } else wanted.push(i)
       }
-      if (joins.length > 0) {
-        if (!(await this.#control.wait(Promise.all(joins)))) return this.#failAll(wanted)
+      if (joins.size > 0) {
+        if (!(await this.#control.wait(Promise.all(joins)))) return this.#failAll([...wanted, ...joined])
         continue
       }
       if (wanted.length === 0) return

@@ -3,7 +3,7 @@
  * written to disk before it leaves; where there is no disk tier, or it fails, the block is simply gone.
  */
 import { DEVICE, DISK, HOST, type TierNumber } from '../tiers/types.js'
-import { evictNow, type GroupTiers, type MovementContext, nowSeconds } from './context.js'
+import { evictNow, type GroupTiers, type MovementContext, sweepExpired } from './context.js'
 
 /** Blocks that expired and are dropped each time room is made. */
 const SWEEP = 64
@@ -35,7 +35,7 @@ export function takeRoomNow(
   const { blocks } = tiers
   const slots: number[] = []
   const inHand = tier === HOST ? (tiers.inHand.get(tenant) ?? 0) : 0
-  blocks.sweepExpired(nowSeconds(context), SWEEP)
+  sweepExpired(context, tiers, SWEEP)
   while (slots.length < count) {
     if (!blocks.isOverQuota(tenant, tier, inHand + slots.length)) {
       const free = blocks.takeFree(tier)

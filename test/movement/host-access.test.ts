@@ -181,12 +181,30 @@ describe('a reservation', () => {
     })
   })
 
+  test('is waited for by an offload of blocks behind it, which are misses when it is given up', async () => {
+    await withManager(threads, async (manager) => {
+      for (const published of [true, false]) {
+        const sequence = manager.sequence(tokens(published ? 1 : 2, 16), { tenant: 'a' })
+        const reservation = await manager.host.reserve(sequence, { blockCount: 2 })
+        const storing = store(manager, sequence, { firstBlock: 2 })
+        expect(await isSettled(storing)).toBe(false)
+        if (published) await reservation.publish()
+        else reservation.release()
+        const result = await storing
+        expect(codesOf(result)).toEqual(Array(2).fill(published ? 'OK' : 'ERR_KV_PARENT_LOST'))
+        expect(result.tokens).toBe(published ? 16 : 0)
+        expect(sequence.match().tokens).toBe(result.tokens)
+      }
+      expectQuiet(manager)
+    })
+  })
+
   test('does not keep an offload that joined it beyond its deadline', async () => {
     await withManager(threads, async (manager) => {
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
       const reservation = await manager.host.reserve(sequence, { blockCount: 2 })
       const result = await store(manager, sequence, { deadlineMs: 1 })
-      expect(codesOf(result)).not.toContain('OK')
+      expect(codesOf(result)).toEqual(Array(4).fill('ERR_KV_DEADLINE'))
       fillAll(reservation, 1)
       await reservation.publish()
       expect(await readBack(manager, sequence, 1)).toBe(8)

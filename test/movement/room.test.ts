@@ -85,9 +85,17 @@ describe('when host memory is full', () => {
       await store(manager, prompt(manager, 2))
       await store(manager, prompt(manager, 3, 'a', { ttlMs: 10_000, priority: 100 }))
       clock.mockReturnValue(start + 11_000)
+      const left: object[] = []
+      const note = (event: object): number => left.push(event)
+      manager.on('evicted', note)
       await store(manager, prompt(manager, 4))
+      manager.off('evicted', note)
       expect([1, 2, 3, 4].map((seed) => heldBelow(manager, seed))).toEqual([4, 4, 0, 4])
-      expect(manager.stats().counters.evictedFromHost).toBe(0)
+      expect(manager.stats().counters).toMatchObject({ evictedFromHost: 4, lost: 0 })
+      expect(left).toMatchObject([
+        { tier: 'device', blocks: 4 },
+        { tier: 'host', blocks: 4 },
+      ])
       expectQuiet(manager)
     })
   })
@@ -141,6 +149,8 @@ describe('a tenant with a quota', () => {
       const reading = await manager.host.load(manager.sequence(tokens(1, 24), { tenant: 'small' }))
       const other = await store(manager, prompt(manager, 2, 'small'))
       expect(codesOf(other)).toEqual(Array(4).fill('ERR_KV_OVER_QUOTA'))
+      const none = await (await manager.host.reserve(prompt(manager, 3, 'small'))).publish()
+      expect(codesOf(none)).toEqual(Array(4).fill('ERR_KV_OVER_QUOTA'))
       reading.release()
       expect((await store(manager, prompt(manager, 2, 'small'))).arrived).toBe(4)
       expectQuiet(manager)
