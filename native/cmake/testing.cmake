@@ -25,6 +25,15 @@ kvtier_addon(kvtier_unverified OUTPUT testing DEFINES KVTIER_TESTING KVTIER_UNVE
 # Limits that benchmarks divide by: plain loops over the machine, measured in the same process.
 kvtier_addon(limits OUTPUT testing SOURCES ${kvtier_limits_sources})
 
+# A sanitizer's build is for tests alone.
+if(KVTIER_SANITIZE)
+  foreach(target IN ITEMS kvtier kvtier_unverified limits)
+    if(TARGET ${target})
+      set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
+    endif()
+  endforeach()
+endif()
+
 find_path(KVTIER_DOCTEST_INCLUDE doctest/doctest.h)
 find_path(KVTIER_XXHASH_INCLUDE xxhash.h)
 find_library(KVTIER_XXHASH_LIBRARY xxhash)
