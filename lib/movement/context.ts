@@ -112,6 +112,11 @@ function countEvicted(context: MovementContext, tiers: GroupTiers, drop: (report
   }
 }
 
+/** Whether host memory or disk holds a block: what only device memory holds is not stored. */
+export function isKept(tiers: GroupTiers, entry: number): boolean {
+  return tiers.blocks.holds(entry, HOST) || tiers.blocks.holds(entry, DISK)
+}
+
 /** The entry of a block that is to be stored; one whose time is over is dropped, so that it is stored anew. -1 = none. */
 export function findUnexpired(context: MovementContext, tiers: GroupTiers, words: Uint32Array, index: number): number {
   const entry = tiers.blocks.find(words, index)

@@ -9,6 +9,7 @@ import {
   findUnexpired,
   type GroupTiers,
   hashBytes,
+  isKept,
   type MovementContext,
   markPending,
   nowSeconds,
@@ -198,7 +199,7 @@ export class HostReservation {
 
   #heldEntry(tiers: GroupTiers, position: number): number {
     const entry = tiers.blocks.find(this.#sequence.hashes.words, this.firstBlock + position)
-    return entry >= 0 && (tiers.blocks.holds(entry, HOST) || tiers.blocks.holds(entry, DISK)) ? entry : -1
+    return entry >= 0 && isKept(tiers, entry) ? entry : -1
   }
 
   async #writeGroup(tiers: GroupTiers): Promise<void> {
@@ -345,7 +346,7 @@ export class HostAccess {
     const { hashes, meta } = sequence
     const missing = (i: number): boolean => {
       const entry = findUnexpired(this.#context, tiers, hashes.words, firstBlock + i)
-      return entry < 0 || !(blocks.holds(entry, HOST) || blocks.holds(entry, DISK) || blocks.slotOf(entry, HOST) >= 0)
+      return entry < 0 || !(isKept(tiers, entry) || blocks.slotOf(entry, HOST) >= 0)
     }
     let wanted = 0
     for (let i = 0; i < count; i++) if (missing(i)) wanted++

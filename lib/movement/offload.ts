@@ -8,7 +8,15 @@ import { NO_SLOT } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { MiB } from '../options.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
-import { findUnexpired, type GroupTiers, hashBytes, type MovementContext, markPending, storageOf } from './context.js'
+import {
+  findUnexpired,
+  type GroupTiers,
+  hashBytes,
+  isKept,
+  type MovementContext,
+  markPending,
+  storageOf,
+} from './context.js'
 import type { DeviceSlots } from './device-slots.js'
 import type { Fence } from './fence.js'
 import { firstNeeded, heldTokens } from './match.js'
@@ -53,11 +61,6 @@ export async function waitForFence(control: TransferControl, after: Fence): Prom
 
 /** Bytes that are copied before their write to disk begins. */
 const DISK_PART_BYTES = 16 * MiB
-
-/** Whether host memory or disk holds a block. */
-function isKept(tiers: GroupTiers, entry: number): boolean {
-  return tiers.blocks.holds(entry, HOST) || tiers.blocks.holds(entry, DISK)
-}
 
 /** Runs an offload; resolves with the outcome of every block. */
 export async function runOffload(

@@ -253,6 +253,21 @@ describe('a reservation', () => {
     })
   })
 
+  test('stores what only device memory holds', async () => {
+    const manager = await BlockManager.open(testOptions(null, { host: { capacityBytes: 4 * TEST_STRIDE } }))
+    const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+    await store(manager, sequence)
+    await publish(manager, manager.sequence(tokens(2, 16), { tenant: 'a' }), 2)
+    expect(sequence.match().byTier).toEqual({ device: 16, host: 0, disk: 0 })
+    const reservation = await manager.host.reserve(sequence)
+    expect([0, 1, 2, 3].map((i) => reservation.needs(i))).toEqual([true, true, true, true])
+    fillAll(reservation, 1)
+    expect(tiersOf(await reservation.publish())).toEqual(Array(4).fill('host'))
+    expect(await readBack(manager, sequence, 1)).toBe(16)
+    expectQuiet(manager)
+    await manager.close()
+  })
+
   test('of a block whose time was over takes its place', async () => {
     await withManager({}, async (manager) => {
       const start = 1_800_000_000_000
