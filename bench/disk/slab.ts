@@ -66,7 +66,7 @@ async function open(context: BenchContext, shape: BlockShape): Promise<Group | S
   const store = await BlockStore.open(shape, {
     blocks,
     hostBlocks: blocks,
-    diskBlocks: blocks,
+    diskBlocks: 2 * blocks,
     directory: join(directory, `slab-${shape.blockBytes}`),
   })
   const raw = limits.openDisk(join(directory, `raw-${shape.blockBytes}`), RUN_BYTES)
