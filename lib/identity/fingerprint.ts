@@ -11,7 +11,7 @@ import { defineLayout, type ModelLayout } from './layer-groups.js'
 
 /** What makes a model's KV different from every other's, beside its layout. */
 export interface ModelIdentity {
-  /** The model's name or path: any string that is not empty; it is hashed, never parsed. */
+  /** The model's name or path, which may be every string that is not empty; it is hashed, never parsed. */
   readonly name: string
   /** Revision of the weights, a commit for example. */
   readonly revision?: string
@@ -29,7 +29,7 @@ export interface ModelIdentity {
 
 /** What {@link fingerprintOf} takes. */
 export interface FingerprintInput extends Omit<ModelIdentity, 'name'> {
-  /** The model's name or path: any string that is not empty; it is hashed, never parsed. */
+  /** The model's name or path, which may be every string that is not empty; it is hashed, never parsed. */
   readonly model: string
   readonly layout: ModelLayout
 }
