@@ -66,6 +66,7 @@ async function open(context: BenchContext, shape: BlockShape): Promise<Group | S
   const store = await BlockStore.open(shape, {
     blocks,
     hostBlocks: blocks,
+    // Prompts at once evict a block too many now and then where the disk is exactly full; that is not measured here.
     diskBlocks: 2 * blocks,
     directory: join(directory, `slab-${shape.blockBytes}`),
   })

@@ -108,7 +108,7 @@ function checkStandings(state: GroupState, tier: TierBlocks): void {
   for (let slot = 0; slot < tier.pool.slotCount; slot++) {
     const entry = tier.pool.ownerOf(slot)
     const free = tier.isRanked(slot) && tier.pool.pinsOf(slot) === 0 && tier.rankedChildrenOf(entry) === 0
-    const spare = state.tiers.some((other) => other !== tier && other.isRanked(other.slotOf(entry)))
+    const spare = state.tiers.some((other) => other !== tier && other.heldSlotOf(entry) >= 0)
     const expected = !free ? NOWHERE : registryChildren(state, entry) === 0 || spare ? READY : PARKED
     if (tier.queue.standingOf(slot) !== expected) {
       misuse(

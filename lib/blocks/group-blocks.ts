@@ -13,7 +13,7 @@ import { checkGroup } from './check-group.js'
 import { type BlockFacts, beginBlock, publishBlock, takeBackFilling } from './filling.js'
 import { type GroupOptions, GroupState, type ReportSlot } from './group-state.js'
 import { HASH_WORDS } from './hash-table.js'
-import { evictVictim, keepVictim, takeVictim } from './leaving.js'
+import { evictVictim, keepVictim, lastUseOf, outlasts, takeVictim } from './leaving.js'
 import { misuse } from './misuse.js'
 import { isOverQuota, setQuota, usedBy } from './quotas.js'
 
@@ -307,6 +307,19 @@ export class GroupBlocks {
   /** Puts a victim back where it was in the order. The slot of one that was lost is free now, or at its last unpin. */
   stay(entry: number, tier: number): void {
     keepVictim(this.#state, entry, tier)
+  }
+
+  /**
+   * Whether a block in `tier` is worth more than `other` in `otherTier`: by expiry, then priority, last use and depth. For
+   * a caller who would evict the one to make room for the other.
+   */
+  outlasts(entry: number, tier: number, other: number, otherTier: number): boolean {
+    return outlasts(this.#state, entry, tier, other, otherTier)
+  }
+
+  /** Tick of a block's last use in a tier where it has a slot; exact where nothing is behind it there. */
+  lastUseOf(entry: number, tier: number): number {
+    return lastUseOf(this.#state, entry, tier)
   }
 
   /**

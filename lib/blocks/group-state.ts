@@ -65,9 +65,9 @@ export class GroupState {
     return this.#byNumber[number] ?? misuse(`Tier ${number} was asked for; this group does not have it.`)
   }
 
-  /** Looks anew at whether the entry's blocks may leave, in every tier but one. */
-  refresh(entry: number, except: TierBlocks | null = null): void {
-    for (const tier of this.tiers) if (tier !== except) tier.refresh(entry)
+  /** Looks anew at whether the entry's blocks may leave, in every tier. */
+  refresh(entry: number): void {
+    for (const tier of this.tiers) tier.refresh(entry)
   }
 
   /** Puts a block that was published in the order of its tier, and looks anew at what that bears on. */

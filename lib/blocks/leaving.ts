@@ -27,7 +27,6 @@ export function takeVictim(state: GroupState, tier: number, tenant: number | und
   const entry = at.pool.ownerOf(slot)
   at.unrank(entry, slot)
   at.startLeaving(slot)
-  state.refresh(entry, at)
   return entry
 }
 
@@ -47,6 +46,7 @@ export function evictVictim(state: GroupState, entry: number, tier: number): boo
   at.held--
   at.takeBack(entry, slot, true)
   if (registry.copies[entry] === 0) state.removeIfEmpty(entry)
+  else state.refresh(entry)
   return true
 }
 
@@ -57,6 +57,26 @@ export function keepVictim(state: GroupState, entry: number, tier: number): void
   at.endLeaving(slot)
   if (!state.registry.isLost(entry)) state.rank(at, entry, slot)
   else if (at.pool.pinsOf(slot) === 0) state.freeSlot(at, entry, slot)
+}
+
+/**
+ * Whether a block of one tier is worth more than one of another tier: it has not expired, and the other has, or comes
+ * before it by priority, last use or depth.
+ */
+export function outlasts(state: GroupState, entry: number, tier: number, other: number, otherTier: number): boolean {
+  const { registry, nowS } = state
+  const expired = registry.isExpired(other, nowS)
+  if (expired || registry.isExpired(entry, nowS)) return expired
+  const priorities = registry.priorityOf(entry) - registry.priorityOf(other)
+  if (priorities !== 0) return priorities > 0
+  const uses = lastUseOf(state, entry, tier) - lastUseOf(state, other, otherTier)
+  return uses !== 0 ? uses > 0 : registry.depthOf(entry) < registry.depthOf(other)
+}
+
+/** Tick of a block's last use in a tier; exact where nothing is behind it there. */
+export function lastUseOf(state: GroupState, entry: number, tier: number): number {
+  const at = state.expectTier(tier)
+  return at.queue.lastUse[at.expectSlot(entry, 'compared')]!
 }
 
 function expectLeaving(at: TierBlocks, entry: number, asked: string): number {

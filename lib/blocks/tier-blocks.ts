@@ -205,14 +205,12 @@ export class TierBlocks implements SlotFacts {
     if (this.pool.pinsOf(slot) > 0) return NOWHERE
     if (!this.#prefixClosed) return READY
     if (this.#rows[entry * 2 + 1] !== 0) return NOWHERE
-    return this.#registry.childCountOf(entry) === 0 || this.#isRankedElsewhere(entry) ? READY : PARKED
+    return this.#registry.childCountOf(entry) === 0 || this.#isHeldElsewhere(entry) ? READY : PARKED
   }
 
-  #isRankedElsewhere(entry: number): boolean {
-    for (const other of this.#others) {
-      const slot = other.slotOf(entry)
-      if (slot >= 0 && other.isRanked(slot)) return true
-    }
+  /** A copy that is leaving counts: it stays where this one turns out to be needed. */
+  #isHeldElsewhere(entry: number): boolean {
+    for (const other of this.#others) if (other.heldSlotOf(entry) >= 0) return true
     return false
   }
 

@@ -34,9 +34,15 @@ export interface WriteReport {
   readonly message: string
 }
 
+/**
+ * What may leave a full disk for what is written: `any` block that is not in use, for a caller who asked for the disk by
+ * name; `lesser` ones only, by priority and last use, for what merely overflows.
+ */
+export type Displaces = 'any' | 'lesser'
+
 /** Brings host blocks to disk; see disk-writer.ts. */
 export interface HostWriter {
-  write(tiers: GroupTiers, entries: readonly number[]): Promise<WriteReport>
+  write(tiers: GroupTiers, entries: readonly number[], displaces: Displaces): Promise<WriteReport>
   idle(): Promise<void>
 }
 

@@ -8,6 +8,7 @@ import { NO_SLOT, RECORD_WORDS } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DISK, HOST } from '../tiers/types.js'
 import {
+  type Displaces,
   evictNow,
   type GroupTiers,
   type HostWriter,
@@ -40,45 +41,48 @@ export class DiskWriter implements HostWriter {
    *
    * The caller keeps the blocks pinned or leaving in the host tier meanwhile.
    */
-  write(tiers: GroupTiers, entries: readonly number[]): Promise<WriteReport> {
+  write(tiers: GroupTiers, entries: readonly number[], displaces: Displaces): Promise<WriteReport> {
     const before = this.#queues[tiers.index] ?? Promise.resolve()
-    const mine = before.then(() => this.#writeAll(tiers, entries))
+    const mine = before.then(() => this.#writeAll(tiers, entries, displaces))
     this.#queues[tiers.index] = mine.catch(() => undefined)
     return mine
   }
 
-  async #writeAll(tiers: GroupTiers, entries: readonly number[]): Promise<WriteReport> {
+  async #writeAll(tiers: GroupTiers, entries: readonly number[], displaces: Displaces): Promise<WriteReport> {
     const missing = collectMissing(tiers, entries)
     let report = OK
     for (let at = 0; at < missing.length; at += LIMITS.maxBlocksPerTransfer) {
       const part = missing.slice(at, at + LIMITS.maxBlocksPerTransfer)
-      const outcome = await this.#writeBatch(tiers, part)
+      const outcome = await this.#writeBatch(tiers, part, displaces)
       if (report.code === 'OK') report = outcome
     }
     return report
   }
 
-  async #writeBatch(tiers: GroupTiers, wanted: readonly number[]): Promise<WriteReport> {
+  async #writeBatch(tiers: GroupTiers, wanted: readonly Missing[], displaces: Displaces): Promise<WriteReport> {
     // What is before these blocks on disk must not make room for them: they could not be used without it.
     const { blocks } = tiers
-    const before = wanted.map((entry) => blocks.parentOf(entry)).filter((parent) => blocks.holds(parent, DISK))
+    const before = wanted.map(({ entry }) => blocks.parentOf(entry)).filter((parent) => blocks.holds(parent, DISK))
     for (const parent of before) blocks.pin(parent, DISK)
     try {
-      return await this.#writePinned(tiers, wanted)
+      return await this.#writePinned(tiers, wanted, displaces)
     } finally {
       for (const parent of before) blocks.unpin(parent, DISK)
     }
   }
 
-  async #writePinned(tiers: GroupTiers, wanted: readonly number[]): Promise<WriteReport> {
+  async #writePinned(tiers: GroupTiers, wanted: readonly Missing[], displaces: Displaces): Promise<WriteReport> {
     const context = this.#context()
     const { blocks } = tiers
     const batch: number[] = []
     let report = OK
-    for (const entry of wanted) {
+    for (const { entry, end } of wanted) {
       // A block may have left, been written or been lost while earlier batches ran.
       if (!blocks.holds(entry, HOST) || blocks.slotOf(entry, DISK) >= 0) continue
-      const slot = takeDiskSlot(context, tiers, entry)
+      const parent = blocks.parentOf(entry)
+      if (parent >= 0 && blocks.slotOf(parent, DISK) < 0) continue
+      const slot = takeDiskSlot(context, tiers, entry, displaces === 'any' || !blocks.holds(end, HOST) ? null : end)
+      if (slot === NOT_WORTH_IT) continue
       if (slot < 0) {
         report = { code: 'ERR_KV_OUT_OF_BLOCKS', message: 'The disk tier has no slot that can be evicted now.' }
         break
@@ -161,36 +165,62 @@ export class DiskWriter implements HostWriter {
   }
 }
 
+/** A block to write. */
+interface Missing {
+  readonly entry: number
+  /** The block for whose sake it is written: itself, or one behind it. */
+  readonly end: number
+}
+
 /** The blocks among `entries`, and before them, that are in host memory and not on disk; parents first. */
-function collectMissing(tiers: GroupTiers, entries: readonly number[]): number[] {
+function collectMissing(tiers: GroupTiers, entries: readonly number[]): Missing[] {
   const { blocks } = tiers
   const seen = new Set<number>()
-  const missing: number[] = []
+  const missing: Missing[] = []
   const chain: number[] = []
-  for (const entry of entries) {
+  for (const end of entries) {
     chain.length = 0
-    let at = entry
+    let at = end
     while (at >= 0 && !seen.has(at) && !blocks.holds(at, DISK) && blocks.holds(at, HOST)) {
       chain.push(at)
       seen.add(at)
       at = blocks.prefixClosed ? blocks.parentOf(at) : -1
     }
-    for (let i = chain.length - 1; i >= 0; i--) missing.push(chain[i] ?? -1)
+    for (let i = chain.length - 1; i >= 0; i--) missing.push({ entry: chain[i] ?? -1, end })
   }
   return missing
 }
 
-function takeDiskSlot(context: MovementContext, tiers: GroupTiers, entry: number): number {
+/** Every block that could leave the disk is worth more than what is to be written. */
+const NOT_WORTH_IT = -2
+
+/**
+ * A disk slot for a block: a free one, or that of a victim.
+ *
+ * @param worth - the block that a victim must be worth less than; null = any victim will do
+ * @returns -1 when no block can leave now
+ */
+function takeDiskSlot(context: MovementContext, tiers: GroupTiers, entry: number, worth: number | null): number {
   const { blocks } = tiers
   const tenant = blocks.tenantOf(entry)
   if (blocks.isOverQuota(tenant, DISK)) {
-    const own = blocks.victim(DISK, tenant)
-    if (own < 0 || !evictNow(context, tiers, own, DISK)) return -1
+    const left = evictLesser(context, tiers, blocks.victim(DISK, tenant), worth)
+    if (left < 0) return left
   }
   const slot = blocks.takeFree(DISK)
   if (slot >= 0) return slot
-  const victim = blocks.victim(DISK)
-  return victim >= 0 && evictNow(context, tiers, victim, DISK) ? blocks.takeFree(DISK) : -1
+  const left = evictLesser(context, tiers, blocks.victim(DISK), worth)
+  return left < 0 ? left : blocks.takeFree(DISK)
+}
+
+/** Evicts a victim from disk, unless it is worth more; negative when it stays. */
+function evictLesser(context: MovementContext, tiers: GroupTiers, victim: number, worth: number | null): number {
+  if (victim < 0) return -1
+  if (worth !== null && !tiers.blocks.outlasts(worth, HOST, victim, DISK)) {
+    tiers.blocks.stay(victim, DISK)
+    return NOT_WORTH_IT
+  }
+  return evictNow(context, tiers, victim, DISK) ? 0 : -1
 }
 
 function abandonWrite(tiers: GroupTiers, entry: number): void {

@@ -208,7 +208,8 @@ export class HostReservation {
       const entry = this.#heldEntry(tiers, i)
       if (entry >= 0 && !tiers.blocks.holds(entry, DISK)) entries.push(entry)
     }
-    if (entries.length > 0 && tiers.tiers[DISK].storage !== null) await this.#context.diskWriter.write(tiers, entries)
+    if (entries.length > 0 && tiers.tiers[DISK].storage !== null)
+      await this.#context.diskWriter.write(tiers, entries, 'any')
   }
 
   #report(outcomes: Outcomes): void {

@@ -372,7 +372,7 @@ class GroupOffload {
   /** Writes a part while the next one is copied. What is written stays: the parts after it must not take its slots. */
   async #writePart(entries: readonly number[]): Promise<void> {
     const { blocks } = this.#tiers
-    await this.#context.diskWriter.write(this.#tiers, entries)
+    await this.#context.diskWriter.write(this.#tiers, entries, 'any')
     if (this.#ended) return
     for (const entry of entries) if (blocks.holds(entry, DISK)) this.#pin(entry, DISK)
   }
@@ -391,7 +391,7 @@ class GroupOffload {
       positions.push(i)
     }
     if (entries.length === 0) return
-    const writing = this.#context.diskWriter.write(this.#tiers, entries)
+    const writing = this.#context.diskWriter.write(this.#tiers, entries, 'any')
     this.#control.settleAfter(writing)
     if (!(await this.#control.wait(writing))) return
     const report = await writing

@@ -98,7 +98,7 @@ export async function takeHostRoom(
     }
     const toWrite = victims.filter((entry) => mustBeWritten(tiers, entry, HOST))
     // With no victim of our own, another request's write-back may be about to free some.
-    if (toWrite.length > 0) await context.diskWriter.write(tiers, toWrite)
+    if (toWrite.length > 0) await context.diskWriter.write(tiers, toWrite, 'lesser')
     else if (victims.length === 0) await context.diskWriter.idle()
     let freed = 0
     // Deepest first, as they were chosen: a block leaves after the ones behind it.

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { THREADS } from '../support/disk.ts'
 import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
@@ -131,6 +131,110 @@ describe('a disk tier that is too small', () => {
       expect(manager.stats().counters.evictedFromDisk).toBe(4)
       await manager.close({ flush: false })
       expect(await afterRestart(directory, 8, [1, 2, 3], 16)).toEqual([0, 16, 16])
+    })
+  })
+})
+
+describe('what is written back to a full disk', () => {
+  const small = (directory: string) =>
+    testOptions(null, { ...disk(directory, 4), host: { capacityBytes: 8 * TEST_STRIDE }, engine: { threads: THREADS } })
+
+  async function withSmall(run: (manager: BlockManager) => Promise<void>): Promise<void> {
+    await withDirectory(async (directory) => {
+      const manager = await BlockManager.open(small(directory))
+      await run(manager)
+      expectQuiet(manager)
+      await manager.close({ flush: false })
+    })
+  }
+
+  const prompt = (manager: BlockManager, seed: number, more: object = {}) =>
+    manager.sequence(tokens(seed, 16), { tenant: 'a', ...more })
+
+  /** Blocks of a prompt that the disk holds. */
+  function onDisk(manager: BlockManager, seed: number): number {
+    emptyDevice(manager)
+    return prompt(manager, seed).match().byTier.disk / 4
+  }
+
+  async function emptyHost(manager: BlockManager): Promise<void> {
+    ;(await manager.host.reserve(manager.sequence(tokens(99, 32), { tenant: 'a' }))).release()
+  }
+
+  test('does not displace blocks that were used later', async () => {
+    await withSmall(async (manager) => {
+      await store(manager, prompt(manager, 1))
+      await store(manager, prompt(manager, 2), { until: 'disk' })
+      await emptyHost(manager)
+      expect([onDisk(manager, 1), onDisk(manager, 2)]).toEqual([0, 4])
+      expect(manager.stats().counters).toMatchObject({ evictedFromDisk: 0, diskWrites: 4, evictedFromHost: 8 })
+    })
+  })
+
+  test('displaces blocks that were used earlier', async () => {
+    await withSmall(async (manager) => {
+      await store(manager, prompt(manager, 2), { until: 'disk' })
+      await store(manager, prompt(manager, 1))
+      await emptyHost(manager)
+      expect([onDisk(manager, 1), onDisk(manager, 2)]).toEqual([4, 0])
+    })
+  })
+
+  test('does not displace blocks of a higher priority, and does displace those of a lower one', async () => {
+    await withSmall(async (manager) => {
+      await store(manager, prompt(manager, 1, { priority: 60 }), { until: 'disk' })
+      await store(manager, prompt(manager, 2))
+      await emptyHost(manager)
+      expect([onDisk(manager, 1), onDisk(manager, 2)]).toEqual([4, 0])
+      await store(manager, prompt(manager, 3, { priority: 70 }))
+      await store(manager, prompt(manager, 1))
+      await emptyHost(manager)
+      expect([onDisk(manager, 1), onDisk(manager, 3)]).toEqual([0, 4])
+    })
+  })
+
+  test('displaces blocks whose time is over, however important', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    try {
+      await withSmall(async (manager) => {
+        await store(manager, prompt(manager, 1))
+        await store(manager, prompt(manager, 2, { priority: 100, ttlMs: 1000 }), { until: 'disk' })
+        vi.setSystemTime(Date.now() + 5000)
+        await emptyHost(manager)
+        expect([onDisk(manager, 1), onDisk(manager, 2)]).toEqual([4, 0])
+      })
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  test('by flush is the newest of it, whole prompts first', async () => {
+    await withSmall(async (manager) => {
+      await store(manager, prompt(manager, 1))
+      await store(manager, prompt(manager, 2))
+      expect(await manager.flush()).toBe(4)
+      expect(await manager.flush()).toBe(0)
+      await emptyHost(manager)
+      expect([onDisk(manager, 1), onDisk(manager, 2)]).toEqual([0, 4])
+      expect(manager.stats().counters).toMatchObject({ evictedFromDisk: 0, diskWrites: 4 })
+    })
+  })
+
+  test('by flush counts a use as new, not the store', async () => {
+    await withSmall(async (manager) => {
+      await store(manager, prompt(manager, 1))
+      await store(manager, prompt(manager, 2))
+      await load(manager, prompt(manager, 1))
+      expect(await manager.flush()).toBe(4)
+      await emptyHost(manager)
+      expect([onDisk(manager, 1), onDisk(manager, 2)]).toEqual([4, 0])
+    })
+  })
+
+  test('until disk displaces whatever is not in use: it was asked for by name', async () => {
+    await withSmall(async (manager) => {
+      await store(manager, prompt(manager, 1, { priority: 90 }), { until: 'disk' })
+      expect(tiersOf(await store(manager, prompt(manager, 2), { until: 'disk' }))).toEqual(Array(4).fill('disk'))
     })
   })
 })

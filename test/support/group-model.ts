@@ -243,7 +243,7 @@ export class GroupModel {
   /** Whether blocks behind it would be left without it. */
   #isNeeded(block: ModelBlock, tier: number): boolean {
     if (!this.#closed || this.children(block).length === 0) return false
-    return this.tiers.every((other) => other === tier || this.ranked(block, other) === null)
+    return this.tiers.every((other) => other === tier || block.copies.get(other)?.published !== true)
   }
 
   #compare(a: ModelBlock, b: ModelBlock, tier: number): number {
