@@ -1,6 +1,6 @@
 /**
  * Takes over the blocks that a disk tier's table held when it was opened, in slices, so that the event loop runs in
- * between. Rows come parents first.
+ * between. Rows come parents first, best a sequence after the other: its entries will follow each other.
  */
 import type { SlabContents } from '../native/binding.js'
 import type { GroupState } from './group-state.js'
@@ -40,7 +40,7 @@ export class Adoption {
     this.#hashes = wordsOf(contents.hashes)
     this.#entries = new Int32Array(contents.slots.length)
     this.#isParent = new Uint8Array(contents.slots.length)
-    if (state.prefixClosed) for (const parent of contents.parents) if (parent >= 0) this.#isParent[parent] = 1
+    if (state.prefixClosed) markParents(contents.parents, this.#isParent)
     this.#lossesBefore = state.registry.losses
   }
 
@@ -96,8 +96,7 @@ export class Adoption {
       if (found && registry.copies[entry]! > 0) this.#entries[row] = entry + 1
       return LEFT_OUT
     }
-    // Close to the slot's number: a sequence's slots mostly follow each other, and so will its entries.
-    if (!found) entry = registry.create(this.#hashes, row, slot)
+    if (!found) entry = registry.create(this.#hashes, row)
     this.#entries[row] = entry + 1
     tier.adopt(entry, slot, this.#contents.lastUsesS[row]! - SECONDS_END)
     registry.copies[entry]!++
@@ -156,6 +155,10 @@ export class Adoption {
     const sure = parentRow >= this.#next || registry.losses === this.#lossesBefore
     return sure || (registry.find(this.#hashes, parentRow) === entry && registry.copies[entry]! > 0) ? entry : -1
   }
+}
+
+function markParents(parents: Int32Array, marks: Uint8Array): void {
+  for (let row = 0; row < parents.length; row++) if (parents[row]! >= 0) marks[parents[row]!] = 1
 }
 
 /** The hashes as words, without a copy where the array is aligned. */

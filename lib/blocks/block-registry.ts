@@ -137,13 +137,13 @@ export class BlockRegistry {
   }
 
   /**
-   * Makes an entry for a hash that has none; `describe` it next.
+   * Makes an entry for a hash that has none; `describe` it next. Numbers follow each other while they are free, so that
+   * a sequence's entries lie together, wherever its slots are.
    *
-   * @param near - number that the entry should be close to, so that a sequence's entries lie together; -1 = after the last
    * @throws KvError `ERR_KV_INTERNAL` when all entries are in use
    */
-  create(hashes: Uint32Array, index: number, near: number): number {
-    const entry = near < 0 ? this.#free.take() : this.#free.takeFrom(near)
+  create(hashes: Uint32Array, index: number): number {
+    const entry = this.#free.take()
     if (entry < 0) misuse(`An entry was to be made; all ${this.capacity} are in use.`)
     const rows = this.hashes
     const to = entry * HASH_WORDS

@@ -33,7 +33,7 @@ export function beginBlock(
   const linked = state.prefixClosed ? parent : -1
   if (state.prefixClosed) checkParent(state, parent, facts.depth)
   const tenant = tenants.numberOf(facts.tenant)
-  const entry = registry.create(hashes, index, -1)
+  const entry = registry.create(hashes, index)
   registry.describe(entry, linked, tenant, facts.depth, facts.priority, facts.expiresAtS)
   tenants.join(tenant, 1)
   if (linked >= 0) state.refresh(linked)

@@ -42,14 +42,6 @@ export class FreeSlots {
     return slot
   }
 
-  /** Takes the first free slot at or after `hint`, or before it where there is none; -1 when none is free. */
-  takeFrom(hint: number): number {
-    if (this.#count === 0) return -1
-    const slot = this.#firstFreeFrom(hint)
-    this.#remove(slot)
-    return slot
-  }
-
   /** Takes this very slot; false when it is not free. */
   claim(slot: number): boolean {
     if (!this.#free.has(slot)) return false

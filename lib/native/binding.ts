@@ -58,7 +58,10 @@ export interface BindingSettings {
   readonly settle: (wordCount: number) => void
 }
 
-/** What an opened slab's table held, one entry a block, parents before children. Arrays belong to the caller. */
+/**
+ * What an opened slab's table held, one entry a block, a sequence's blocks after each other from its first one on. Arrays
+ * belong to the caller.
+ */
 export interface SlabContents {
   readonly hashes: Uint8Array
   readonly slots: Uint32Array

@@ -35,7 +35,7 @@ function tableOf(rows: readonly Row[]): SlabContents {
   }
 }
 
-/** `count` sequences of `length` blocks, sorted by depth as a table is, each in consecutive slots. */
+/** `count` sequences of `length` blocks, all first blocks before all second ones, each sequence in consecutive slots. */
 function sequences(count: number, length: number, lastUseS: (sequence: number) => number = () => 1): Row[] {
   return Array.from({ length: count * length }, (_, row) => {
     const depth = Math.floor(row / count)
@@ -81,12 +81,16 @@ describe('adopting a recovered table', () => {
     }
   })
 
-  it('gives a sequence that lies in consecutive slots consecutive entries', () => {
-    const rows = sequences(3, 50)
+  it('gives a sequence consecutive entries, wherever its slots lie', () => {
+    const rows = Array.from({ length: 150 }, (_, id) => {
+      const depth = id % 50
+      return { id, slot: (id * 77) % 150, parent: depth === 0 ? -1 : id - 1, depth }
+    })
     const group = makeGroup(150)
     group.adopt(tableOf(rows), 0, rows.length, DISK)
     const entries = Array.from({ length: 50 }, (_, depth) => find(group, 50 + depth))
     expect(entries.every((entry, i) => i === 0 || entry === entries[i - 1]! + 1)).toBe(true)
+    expect(rows.every(({ id, slot }) => group.slotOf(find(group, id), DISK) === slot)).toBe(true)
   })
 
   it('orders blocks by last use, the deeper one of a sequence first, and before anything used since', () => {

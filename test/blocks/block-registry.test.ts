@@ -6,7 +6,7 @@ import { errorOf } from '../support/expect-code.js'
 const hashes = Uint32Array.from({ length: 64 * 8 }, (_, word) => word)
 
 function make(registry: BlockRegistry, index: number, parent: number, expiresAtS = 0): number {
-  const entry = registry.create(hashes, index, -1)
+  const entry = registry.create(hashes, index)
   registry.describe(entry, parent, 0, parent < 0 ? 0 : registry.depthOf(parent) + 1, 0, expiresAtS)
   return entry
 }
@@ -75,7 +75,7 @@ describe('the registry', () => {
 
   it('leaves nothing of a block to the next one that gets its entry', () => {
     const registry = new BlockRegistry(1)
-    const entry = registry.create(hashes, 0, -1)
+    const entry = registry.create(hashes, 0)
     registry.describe(entry, -1, 3, 0, 9, 77)
     registry.pending[entry] = 12
     registry.lose(entry)

@@ -38,16 +38,8 @@ it('hands out what a sequence freed, its last block first, in ascending order ag
   expect(breaks).toBeLessThanOrEqual(2)
 })
 
-it('takes the free slot at or after a hint', () => {
-  const free = new FreeSlots(10)
-  expect(free.takeFrom(6)).toBe(6)
-  expect(free.takeFrom(6)).toBe(7)
-  expect(free.takeFrom(9)).toBe(9)
-  expect(free.takeFrom(9)).toBe(0)
-})
-
 it('keeps a slot either free or taken, whatever happens to it', () => {
-  const steps = fc.array(fc.tuple(fc.constantFrom('take', 'takeFrom', 'claim', 'release'), fc.nat({ max: 69 })), {
+  const steps = fc.array(fc.tuple(fc.constantFrom('take', 'claim', 'release'), fc.nat({ max: 69 })), {
     maxLength: 300,
   })
   fc.assert(
@@ -61,7 +53,7 @@ it('keeps a slot either free or taken, whatever happens to it', () => {
           expect(free.claim(slot)).toBe(!taken.has(slot))
           taken.add(slot)
         } else {
-          const got = operation === 'take' ? free.take() : free.takeFrom(slot)
+          const got = free.take()
           expect(got >= 0).toBe(taken.size < 70)
           expect(taken.has(got)).toBe(false)
           if (got >= 0) taken.add(got)

@@ -88,56 +88,79 @@ std::uint32_t RecoveredBlocks::index_newest() noexcept {
   return superseded;
 }
 
-// The entries that were not superseded, by depth, then slot: a radix sort, stable over the order of the slots.
-std::vector<std::uint32_t> RecoveredBlocks::order_by_depth(std::uint32_t count) const {
-  constexpr unsigned kDigitBits = 11;
-  constexpr std::size_t kDigits = std::size_t{1} << kDigitBits;
-  struct Key {
-    std::uint32_t depth;
-    std::uint32_t entry;
-  };
-  std::vector<Key> keys;
-  keys.reserve(count);
-  std::uint32_t deepest = 0;
-  for (std::uint32_t i = 0; i < entry_count_; ++i) {
-    if (entries_[i].position == kNone) continue;
-    keys.push_back({entries_[i].depth, i});
-    deepest = std::max(deepest, entries_[i].depth);
-  }
-  std::vector<Key> sorted(keys.size());
-  for (unsigned shift = 0; shift < 32 && (deepest >> shift) != 0; shift += kDigitBits) {
-    const auto digit = [shift](const Key& key) { return (key.depth >> shift) & (kDigits - 1); };
-    std::array<std::uint32_t, kDigits + 1> starts{};
-    for (const Key& key : keys) ++starts[digit(key) + 1];
-    for (std::size_t i = 1; i < kDigits; ++i) starts[i] += starts[i - 1];
-    for (const Key& key : keys) sorted[starts[digit(key)]++] = key;
-    keys.swap(sorted);
-  }
-  std::vector<std::uint32_t> order;
-  order.reserve(keys.size());
-  for (const Key& key : keys) order.push_back(key.entry);
-  return order;
-}
-
-// kNone when the block before this one is not listed. Blocks come by depth, so that a parent was seen before.
-std::uint32_t RecoveredBlocks::position_of_parent(const Entry& entry) const noexcept {
+// The entry of the block before this one; kNone when there is none one block nearer to its sequence's start.
+std::uint32_t RecoveredBlocks::find_parent(const Entry& entry) const noexcept {
+  if (entry.depth == 0) return kNone;
   const Probe probe = probe_for(entry.parent.data());
   for (std::size_t at = probe.cell; cells_[at].entry != 0; at = (at + 1) & cell_mask_) {
     if (cells_[at].tag != probe.tag) continue;
-    const Entry& other = entries_[cells_[at].entry - 1];
+    const std::uint32_t number = cells_[at].entry - 1;
+    const Entry& other = entries_[number];
     if (std::memcmp(other.hash.data(), entry.parent.data(), entry.parent.size()) != 0) continue;
-    return other.depth + 1 == entry.depth ? other.position : kNone;
+    return other.depth + 1 == entry.depth ? number : kNone;
   }
   return kNone;
 }
 
-void RecoveredBlocks::list(std::uint32_t number, std::uint32_t parent, SlabContents& contents) const {
+// Finds every block's parent and makes the lists of children. Backwards, so that each list comes in the order of slots.
+// The loop asks early for what the blocks behind it will need: the parent's cell, then the parent. (In a function of
+// their own the compiler takes such requests for work without an effect and drops them.)
+Status RecoveredBlocks::link_all() {
+  auto memory = HostBuffer::allocate(std::size_t{entry_count_} * sizeof(Link) + 1, {.prefault = false, .threads = 1});
+  if (!memory.is_ok()) return memory.status();
+  link_memory_ = std::move(memory).value();
+  links_ = reinterpret_cast<Link*>(link_memory_.data());
+  std::memset(static_cast<void*>(links_), 0xFF, std::size_t{entry_count_} * sizeof(Link));
+  for (std::uint32_t i = entry_count_; i-- > 0;) {
+    if (i >= 2 * kAhead) __builtin_prefetch(&cells_[probe_for(entries_[i - 2 * kAhead].parent.data()).cell]);
+    if (i >= kAhead) {
+      const Cell& cell = cells_[probe_for(entries_[i - kAhead].parent.data()).cell];
+      if (cell.entry != 0) {
+        __builtin_prefetch(&entries_[cell.entry - 1]);
+        __builtin_prefetch(&links_[cell.entry - 1], 1);
+      }
+    }
+    if (entries_[i].position == kNone) continue;
+    const std::uint32_t parent = find_parent(entries_[i]);
+    if (parent == kNone) continue;
+    links_[i].parent = parent;
+    links_[i].next = links_[parent].first_child;
+    links_[parent].first_child = i;
+  }
+  return Status::ok();
+}
+
+// The entries that can be reached from a sequence's first block, or from an orphan where those are kept: a sequence
+// from its start to its end, then what branches off it, from the end backwards.
+std::vector<std::uint32_t> RecoveredBlocks::order_by_sequence(std::uint32_t count, bool keep_orphans) const {
+  std::vector<std::uint32_t> order;
+  order.reserve(count);
+  for (std::uint32_t root = 0; root < entry_count_; ++root) {
+    const Entry& entry = entries_[root];
+    if (entry.position == kNone || links_[root].parent != kNone) continue;
+    if (entry.depth != 0 && !keep_orphans) continue;
+    for (std::uint32_t at = root;;) {
+      order.push_back(at);
+      if (links_[at].first_child != kNone) {
+        at = links_[at].first_child;
+        continue;
+      }
+      while (at != root && links_[at].next == kNone) at = links_[at].parent;
+      if (at == root) break;
+      at = links_[at].next;
+    }
+  }
+  return order;
+}
+
+void RecoveredBlocks::list(std::uint32_t number, SlabContents& contents) const {
   Entry& entry = entries_[number];
   const Details& details = details_[number];
+  const std::uint32_t parent = links_[number].parent;
   entry.position = static_cast<std::uint32_t>(contents.slots.size());
   contents.hashes.push_back(entry.hash);
   contents.slots.push_back(entry.slot);
-  contents.parents.push_back(parent == kNone ? -1 : static_cast<std::int32_t>(parent));
+  contents.parents.push_back(parent == kNone ? -1 : static_cast<std::int32_t>(entries_[parent].position));
   contents.depths.push_back(entry.depth);
   contents.tenant_tags.push_back(details.tenant_tag);
   contents.priorities.push_back(details.priority);
@@ -145,28 +168,12 @@ void RecoveredBlocks::list(std::uint32_t number, std::uint32_t parent, SlabConte
   contents.last_uses_s.push_back(details.last_use_s);
 }
 
-// The loop asks early for what the blocks behind it will need: the entry, then its parent's cell, then its parent. (In
-// a function of their own the compiler takes such requests for work without an effect and drops them.)
-void RecoveredBlocks::list_all(std::span<const std::uint32_t> order, bool keep_orphans, SlabContents& contents) {
-  const std::size_t last = order.size() - 1;
+void RecoveredBlocks::list_all(std::span<const std::uint32_t> order, SlabContents& contents) {
   for (std::size_t i = 0; i < order.size(); ++i) {
-    const std::uint32_t far = order[std::min(i + 3 * kAhead, last)];
-    __builtin_prefetch(&entries_[far]);
-    __builtin_prefetch(&details_[far]);
-    const Entry& nearer = entries_[order[std::min(i + 2 * kAhead, last)]];
-    __builtin_prefetch(&cells_[probe_for(nearer.parent.data()).cell]);
-    const Entry& near = entries_[order[std::min(i + kAhead, last)]];
-    const Cell& cell = cells_[probe_for(near.parent.data()).cell];
-    if (cell.entry != 0) __builtin_prefetch(&entries_[cell.entry - 1]);
-
-    Entry& entry = entries_[order[i]];
-    const std::uint32_t parent = entry.depth == 0 ? kNone : position_of_parent(entry);
-    if (entry.depth != 0 && parent == kNone && !keep_orphans) {
-      entry.position = kNone;
-      ++contents.records_orphaned;
-    } else {
-      list(order[i], parent, contents);
-    }
+    const std::uint32_t ahead = order[std::min(i + kAhead, order.size() - 1)];
+    __builtin_prefetch(&entries_[ahead]);
+    __builtin_prefetch(&details_[ahead]);
+    list(order[i], contents);
   }
 }
 
@@ -180,7 +187,10 @@ Status RecoveredBlocks::finish(bool keep_orphans, SlabContents& contents) {
                       &contents.expires_at_s, &contents.last_uses_s}) {
     field->reserve(count);
   }
-  list_all(order_by_depth(count), keep_orphans, contents);
+  if (Status status = link_all(); !status.is_ok()) return status;
+  const std::vector<std::uint32_t> order = order_by_sequence(count, keep_orphans);
+  contents.records_orphaned = count - static_cast<std::uint32_t>(order.size());
+  list_all(order, contents);
   return Status::ok();
 }
 

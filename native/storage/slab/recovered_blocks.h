@@ -21,8 +21,8 @@ class RecoveredBlocks {
   // Records come in the order of their slots.
   void add(std::uint32_t slot, const DecodedRecord& record) noexcept;
 
-  // Once, after the last add(): finds each block's newest record and its parent, and lists the blocks by depth, then
-  // slot, in `contents`. Fails with kOutOfMemory.
+  // Once, after the last add(): finds each block's newest record and its parent, and lists the blocks in `contents`,
+  // one sequence after the other, each from its first block on. Fails with kOutOfMemory.
   [[nodiscard]] Status finish(bool keep_orphans, SlabContents& contents);
 
  private:
@@ -45,6 +45,13 @@ class RecoveredBlocks {
     std::uint32_t expires_at_s;
     std::uint32_t last_use_s;
   };
+  // How the blocks hang together, by entry number; kNone where there is none. Children come in the order of their
+  // slots.
+  struct Link {
+    std::uint32_t parent;
+    std::uint32_t first_child;
+    std::uint32_t next;  // of the same parent
+  };
   // A cell of the index: some more bits of the hash, so that most misses touch nothing else, and 1 + an entry's number.
   struct Cell {
     std::uint32_t tag;
@@ -59,16 +66,19 @@ class RecoveredBlocks {
   [[nodiscard]] Probe probe_for(const std::uint8_t* hash) const noexcept;
   [[nodiscard]] Status make_index();
   [[nodiscard]] std::uint32_t index_newest() noexcept;
-  [[nodiscard]] std::vector<std::uint32_t> order_by_depth(std::uint32_t count) const;
-  [[nodiscard]] std::uint32_t position_of_parent(const Entry& entry) const noexcept;
-  void list_all(std::span<const std::uint32_t> order, bool keep_orphans, SlabContents& contents);
-  void list(std::uint32_t number, std::uint32_t parent, SlabContents& contents) const;
+  [[nodiscard]] std::uint32_t find_parent(const Entry& entry) const noexcept;
+  [[nodiscard]] Status link_all();
+  [[nodiscard]] std::vector<std::uint32_t> order_by_sequence(std::uint32_t count, bool keep_orphans) const;
+  void list_all(std::span<const std::uint32_t> order, SlabContents& contents);
+  void list(std::uint32_t number, SlabContents& contents) const;
 
   HostBuffer entry_memory_;
   HostBuffer details_memory_;
   HostBuffer cell_memory_;
+  HostBuffer link_memory_;
   Entry* entries_ = nullptr;
   Details* details_ = nullptr;
+  Link* links_ = nullptr;
   std::uint32_t entry_count_ = 0;
   std::uint32_t capacity_ = 0;
   Cell* cells_ = nullptr;

@@ -22,7 +22,8 @@ struct SlabOptions {
   bool direct = true;            // O_DIRECT where the file system allows it
 };
 
-// What a table held when it was opened: one entry a block, parents before children (sorted by depth, then slot).
+// What a table held when it was opened: one entry a block, a sequence's blocks after each other,
+// parents before children.
 struct SlabContents {
   std::vector<SequenceHash> hashes;
   std::vector<std::uint32_t> slots;

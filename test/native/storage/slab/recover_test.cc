@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <random>
 
@@ -53,7 +54,7 @@ bool has(const SlabContents& contents, std::uint64_t number) {
 
 }  // namespace
 
-TEST_CASE("blocks come parents first whatever slots they lie in") {
+TEST_CASE("blocks come a sequence after the other, whatever slots they lie in") {
   Store store_of(40);
   // Three chains, backwards and interleaved.
   std::uint32_t slot = 0;
@@ -65,14 +66,13 @@ TEST_CASE("blocks come parents first whatever slots they lie in") {
   const SlabContents contents = store_of.reopen();
   REQUIRE(contents.hashes.size() == 30);
   for (std::size_t i = 0; i < 30; ++i) {
-    CHECK(contents.depths[i] == i / 3);
-    if (i % 3 != 0) CHECK(contents.slots[i] > contents.slots[i - 1]);
+    CHECK(contents.depths[i] == i % 10);
     if (contents.depths[i] == 0) {
       CHECK(contents.parents[i] == -1);
       continue;
     }
     const auto parent = static_cast<std::size_t>(contents.parents[i]);
-    REQUIRE(parent < i);
+    CHECK(parent == i - 1);
     const auto number = [&contents](std::size_t at) {
       for (const std::uint64_t chain : {1000U, 2000U, 3000U}) {
         if (contents.hashes[at] == hash_of(chain + contents.depths[at])) return chain + contents.depths[at];
@@ -81,6 +81,24 @@ TEST_CASE("blocks come parents first whatever slots they lie in") {
     };
     CHECK(number(i) == number(parent) + 1);
   }
+}
+
+TEST_CASE("what branches off a sequence comes after its parent, in runs") {
+  Store store_of(10);
+  const Payloads payloads(7);
+  // 1000 <- 1001 <- 1002 <- 1003, and 2002 <- 2003 and 3002 behind 1001, too; in slots that tell nothing.
+  const std::array<std::uint64_t, 7> numbers = {2003, 1003, 3002, 1001, 2002, 1000, 1002};
+  std::vector<kvtier::BlockRecord> records;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    records.push_back(record_of(numbers[i], payloads.block(i)));
+    if (numbers[i] == 2002 || numbers[i] == 3002) records[i].parent = hash_of(1001);
+  }
+  REQUIRE(store_of.slab->write_run(0, payloads.const_pointers(), records).is_ok());
+  const SlabContents contents = store_of.reopen();
+  std::vector<std::uint64_t> found;
+  for (const std::uint32_t slot : contents.slots) found.push_back(numbers[slot]);
+  CHECK(found == std::vector<std::uint64_t>{1000, 1001, 3002, 2002, 2003, 1002, 1003});
+  CHECK(contents.parents == std::vector<std::int32_t>{-1, 0, 1, 1, 3, 1, 5});
 }
 
 TEST_CASE("of several records of one block the newest counts") {
