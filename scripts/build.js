@@ -5,6 +5,7 @@
  * --addon-only   of the native half only what is shipped
  * --js           only dist/
  * --cuda WORD    AUTO, ON or OFF (default: what the build folder was configured with, or AUTO)
+ * --cuda-api WORD   driver or runtime (default: likewise, or driver)
  * --out FOLDER   another build folder than build/
  * --sanitize LIST   with sanitizers, for example address,undefined
  */
@@ -19,6 +20,7 @@ const { values } = parseArgs({
     'addon-only': { type: 'boolean', default: false },
     js: { type: 'boolean', default: false },
     cuda: { type: 'string' },
+    'cuda-api': { type: 'string' },
     out: { type: 'string', default: 'build' },
     sanitize: { type: 'string' },
   },
@@ -30,6 +32,7 @@ function buildNative() {
   const place = ['--out', join(root, values.out)]
   const options = [`--CDKVTIER_TESTING=${values['addon-only'] ? 'OFF' : 'ON'}`]
   if (values.cuda) options.push(`--CDKVTIER_CUDA=${values.cuda}`)
+  if (values['cuda-api']) options.push(`--CDKVTIER_CUDA_API=${values['cuda-api']}`)
   if (values.sanitize) options.push(`--CDKVTIER_SANITIZE=${values.sanitize.replaceAll(',', ';')}`)
   // Configuring takes half a second and notices new files and changed options.
   return (

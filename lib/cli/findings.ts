@@ -56,6 +56,18 @@ function directoryFindings(directory: NonNullable<ProbeResult['directory']>): Fi
   return findings
 }
 
+/** Each kind of device once, with its memory and what nvcc calls its kind: `2 of NVIDIA H200, 139.8 GiB, sm_90`. */
+function deviceKinds(cuda: ProbeResult['cuda']): string {
+  const counts = new Map<string, number>()
+  for (const [ordinal, name] of cuda.devices.entries()) {
+    const detail = cuda.deviceDetails[ordinal]
+    const facts = detail ? [formatBytes(detail.memoryBytes), `sm_${detail.computeCapability.replace('.', '')}`] : []
+    const kind = [name, ...facts].join(', ')
+    counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  }
+  return [...counts].map(([kind, count]) => (count === 1 ? kind : `${formatCount(count)} of ${kind}`)).join('; ')
+}
+
 /** Every finding of a probe, in the order in which they are printed. */
 export function findingsOf(probe: ProbeResult): Finding[] {
   const { cpu, memory, hugePages, numa, cuda, cufile, ioUring, sha256 } = probe
@@ -63,10 +75,20 @@ export function findingsOf(probe: ProbeResult): Finding[] {
   return [
     found('processor', `${cpu.name}, ${plural(cpu.count, 'core')}`),
     found('checksum, copy', `${cpu.checksum}, ${cpu.copy}`),
-    found('memory', `${formatBytes(memory.totalBytes)}, ${formatBytes(memory.availableBytes)} available`),
+    found(
+      'memory',
+      memory.availableBytes === null
+        ? formatBytes(memory.totalBytes)
+        : `${formatBytes(memory.totalBytes)}, ${formatBytes(memory.availableBytes)} available`,
+    ),
     cuda.available
-      ? found('CUDA', `${cuda.devices.join(', ')}${driver}`)
-      : lacking('CUDA', `not usable${driver}`, 'device memory is host memory; no block reaches a GPU', cuda.reason),
+      ? found('CUDA', `${deviceKinds(cuda)}${driver}`)
+      : lacking(
+          'CUDA',
+          `${cuda.state.replaceAll('-', ' ')}${driver}`,
+          'device memory is host memory; no block reaches a GPU',
+          cuda.reason,
+        ),
     cufile.available
       ? found('cuFile', 'loaded')
       : lacking('cuFile', 'not usable', 'disk blocks reach a GPU through host memory', cufile.reason),

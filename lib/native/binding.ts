@@ -6,6 +6,8 @@
  * - Calls that may take longer than a few microseconds are *started* with a ticket and report through the completion
  *   words (see {@link BindingSettings}); every started call reports exactly once (a transfer: `done`, then `settled`).
  *   A call that throws synchronously reports never.
+ * - Started calls that are no transfers throw ERR_KV_QUEUE_FULL while 16,384 of an environment have not ended; closing
+ *   is always taken.
  * - Typed arrays passed to a started call are read before it returns, unless it says otherwise.
  * - Hashes are 32 bytes each, packed in a `Uint8Array`. Handles are opaque and type-tagged: a wrong one throws
  *   ERR_KV_INVALID_TYPE, a closed one ERR_KV_CLOSED. A storage handle that is collected without {@link Binding.startClose}
@@ -48,7 +50,8 @@ export interface BindingSettings {
    * first: `code | stage << 8`, stage 0 = nothing holds the block, 1 = the via slot holds it, 2 = the target holds it.
    *
    * At least 64 words. A transfer may have `(length - 4) * 2` blocks, and never more than LIMITS.maxBlocksPerTransfer.
-   * Its buffer must stay attached and keep its size.
+   * Its buffer must stay attached and must not be resizable. When it is detached all the same, an uncaught exception
+   * (ERR_KV_DETACHED_ARRAY) says so, what was started never reports, and nothing can be started any more.
    */
   readonly completions: Uint32Array
   /**
@@ -75,6 +78,8 @@ export interface SlabContents {
   readonly recordsRejected: number
   readonly recordsSuperseded: number
   readonly recordsOrphaned: number
+  /** Records that are missing here because the disk failed where they are. */
+  readonly recordsUnreadable: number
 }
 
 /** Result of `startOpenSlab`. */
@@ -82,6 +87,7 @@ export interface OpenedSlab {
   readonly storage: StorageHandle
   readonly contents: SlabContents
   readonly shape: GroupShape
+  /** Slots that the superblock names. One that is looked at only may have been cut, and has fewer. */
   readonly slotCount: number
   /** Whether O_DIRECT is in use. */
   readonly direct: boolean
@@ -99,13 +105,19 @@ export interface OpenedStore {
 /** Engine settings of one environment; threads are shared by all environments of the process. */
 export interface EngineOptions {
   /**
-   * I/O and copy threads, at most 64; 0 = chosen from the processor count (between 2 and 8). The wish of the environment
-   * that starts the engine counts.
+   * I/O and copy threads, 3 to 64; fewer are taken for 3. 0 = by processor count, between 4 and 10. One disk keeps at most
+   * all but two of them busy, all disks together all but one, so that a disk that hangs stops nothing else. The wish of
+   * the environment that starts the engine counts.
    */
   readonly threads: number
-  /** Bytes of reads, and of copies towards the GPU, that may be in flight; a single larger operation runs alone. */
+  /**
+   * Bytes of reads that may be in flight at each disk, and of copies towards the GPU; a single larger operation runs alone.
+   */
   readonly readBytesInFlight: number
-  /** Bytes of writes, and of copies away from the GPU, that may be in flight; a single larger operation runs alone. */
+  /**
+   * Bytes of writes that may be in flight at each disk, and of copies away from the GPU; a single larger operation runs
+   * alone.
+   */
   readonly writeBytesInFlight: number
   /** Blocks that may be in flight before a transfer is refused with ERR_KV_QUEUE_FULL. */
   readonly queueBlocks: number
@@ -151,15 +163,29 @@ export interface TransferRequest {
 /** What a machine offers and lacks; printed by `kvtier doctor`. Every `*Reason` is empty when the thing is there. */
 export interface ProbeResult {
   readonly cpu: { readonly name: string; readonly count: number; readonly checksum: string; readonly copy: string }
-  /** `memlockBytes` is Infinity where there is no limit. */
-  readonly memory: { readonly totalBytes: number; readonly availableBytes: number; readonly memlockBytes: number }
+  /** `availableBytes` is null where the system does not say; `memlockBytes` is Infinity where there is no limit. */
+  readonly memory: {
+    readonly totalBytes: number
+    readonly availableBytes: number | null
+    readonly memlockBytes: number
+  }
   readonly hugePages: { readonly mode: string; readonly ok: boolean; readonly reason: string }
   readonly numa: { readonly nodes: number; readonly reason: string }
   readonly cuda: {
     readonly available: boolean
     readonly reason: string
+    /** 'ready' when available; else what is wrong, in a word: 'absent', 'too-old', 'no-device', 'not-ready' … */
+    readonly state: string
     readonly driverVersion: string
+    /** Names, by ordinal. */
     readonly devices: readonly string[]
+    /** The same devices; `uuid` and `pciAddress` are empty where the driver does not say. */
+    readonly deviceDetails: readonly {
+      readonly memoryBytes: number
+      readonly computeCapability: string
+      readonly uuid: string
+      readonly pciAddress: string
+    }[]
   }
   readonly cufile: { readonly available: boolean; readonly reason: string }
   readonly ioUring: { readonly available: boolean; readonly reason: string }
@@ -242,14 +268,21 @@ export interface Binding {
   startSeal(ticket: number, storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): void
   /** Makes slab records unreadable. */
   startErase(ticket: number, storage: StorageHandle, slots: Uint32Array): void
-  /** Makes everything written to the slab so far survive a power loss. */
+  /**
+   * Makes everything written to the slab so far survive a power loss. Once it has failed it fails until the slab is opened
+   * again: the system may have dropped what it could not write, and would then report success.
+   */
   startSync(ticket: number, storage: StorageHandle): void
   /**
    * A slot's bytes in contiguous memory storage, without a copy; one window a slot at a time. It keeps the storage open
    * until it is closed or collected. Throws ERR_KV_UNSUPPORTED where the host does not allow such buffers.
    */
   openWindow(storage: StorageHandle, slot: number): ArrayBuffer
-  /** Detaches the window. Throws ERR_KV_RELEASED when it was closed before. */
+  /**
+   * Detaches the window. Throws ERR_KV_RELEASED when it was closed before; ERR_KV_DETACHED_ARRAY when its memory was
+   * transferred away (`ArrayBuffer.prototype.transfer`): somebody may still write into the slot, which must not be used
+   * again. The storage can be closed all the same; its memory stays mapped until the last such buffer is collected.
+   */
   closeWindow(window: ArrayBuffer): void
 
   /** Whether the process carries OpenSSL's SHA-256. Where not, `hashTokens` throws ERR_KV_UNSUPPORTED. */
@@ -320,6 +353,8 @@ export interface TestingBinding {
   /** Calls that wait now. */
   heldIo(): number
   releaseIo(): void
+  /** Fails inside, as the standard library or Node-API may in any call: a length, memory, a call of the API. */
+  failWith(way: 'length' | 'memory' | 'api'): void
   /** False in the build whose verification is compiled out. */
   readonly verifies: boolean
 }

@@ -38,6 +38,7 @@ export const ERROR_CODES = [
   'ERR_KV_CHECKSUM',
   'ERR_KV_PARENT_LOST',
   'ERR_KV_UNSUPPORTED',
+  'ERR_KV_DEVICE_LOST',
   'ERR_KV_ADDON_MISSING',
   'ERR_KV_INTERNAL',
 ] as const
@@ -80,8 +81,9 @@ export const CODE = {
   ERR_KV_CHECKSUM: 30,
   ERR_KV_PARENT_LOST: 31,
   ERR_KV_UNSUPPORTED: 32,
-  ERR_KV_ADDON_MISSING: 33,
-  ERR_KV_INTERNAL: 34,
+  ERR_KV_DEVICE_LOST: 33,
+  ERR_KV_ADDON_MISSING: 34,
+  ERR_KV_INTERNAL: 35,
 } as const
 
 /** What each code means to a caller. */
@@ -115,10 +117,11 @@ export const ERROR_MEANINGS: Readonly<Record<(typeof ERROR_CODES)[number], strin
   ERR_KV_OUT_OF_BLOCKS: 'Every slot of the tier is pinned or being filled.',
   ERR_KV_OVER_QUOTA: "The tenant's quota is used up by blocks that cannot be evicted now.",
   ERR_KV_OUT_OF_MEMORY: 'Host or device memory could not be allocated.',
-  ERR_KV_IO: 'The operating system failed a read or a write.',
+  ERR_KV_IO: "The operating system or the GPU's driver failed a read or a write.",
   ERR_KV_CHECKSUM: "A block's bytes are not those that were stored.",
   ERR_KV_PARENT_LOST: 'A block before this one was lost, so this one cannot be used.',
   ERR_KV_UNSUPPORTED: 'This machine or build lacks what the call needs.',
+  ERR_KV_DEVICE_LOST: 'The GPU failed; this process must be restarted to use it again.',
   ERR_KV_ADDON_MISSING: 'The native addon could not be loaded.',
   ERR_KV_INTERNAL: 'A promise of kvtier was broken by kvtier itself; please report it.',
 }

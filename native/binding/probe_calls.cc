@@ -36,10 +36,22 @@ Napi::Object availability(Napi::Env env, bool available, const std::string& reas
 
 Napi::Object cuda_object(Napi::Env env, const CudaProbe& cuda) {
   Napi::Object object = availability(env, cuda.available, cuda.reason);
+  object.Set("state", name_of(cuda.state));
   object.Set("driverVersion", cuda.driver_version);
   Napi::Array devices = Napi::Array::New(env, cuda.devices.size());
-  for (std::uint32_t i = 0; i < cuda.devices.size(); ++i) devices.Set(i, cuda.devices[i]);
+  Napi::Array details = Napi::Array::New(env, cuda.devices.size());
+  for (std::uint32_t i = 0; i < cuda.devices.size(); ++i) {
+    const CudaDevice& device = cuda.devices[i];
+    devices.Set(i, device.name);
+    Napi::Object detail = Napi::Object::New(env);
+    detail.Set("memoryBytes", bytes(env, device.memory_bytes));
+    detail.Set("computeCapability", std::to_string(device.compute_major) + "." + std::to_string(device.compute_minor));
+    detail.Set("uuid", device.uuid);
+    detail.Set("pciAddress", device.pci_address);
+    details.Set(i, detail);
+  }
   object.Set("devices", devices);
+  object.Set("deviceDetails", details);
   return object;
 }
 
@@ -64,7 +76,8 @@ Napi::Value ProbeResult::to_script(AddonData& /*data*/, Napi::Env env) {
   cpu.Set("copy", streaming_variant());
   Napi::Object memory = Napi::Object::New(env);
   memory.Set("totalBytes", bytes(env, report.memory.total_bytes));
-  memory.Set("availableBytes", bytes(env, report.memory.available_bytes));
+  const auto& available = report.memory.available_bytes;
+  memory.Set("availableBytes", available ? bytes(env, *available) : env.Null());
   memory.Set("memlockBytes", bytes(env, report.memory.memlock_bytes));
   Napi::Object huge_pages = Napi::Object::New(env);
   huge_pages.Set("mode", report.huge_pages.mode);
@@ -111,7 +124,7 @@ Napi::Value start_probe(AddonData& data, const Napi::CallbackInfo& info) {
   ProbeOptions options;
   options.directory = read_string(info[1], "directory");
   options.cuda_library = cuda_library_from_environment();
-  start_task(data, ticket, Lane::kLong, {}, [options] {
+  start_task(data, ticket, options.directory.empty() ? Lane::kLong : Lane::kDisk, {}, [options] {
     return TaskOutcome{Code::kOk, {}, std::make_unique<ProbeResult>(probe_machine(options))};
   });
   return info.Env().Undefined();

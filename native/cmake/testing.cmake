@@ -25,6 +25,26 @@ kvtier_addon(kvtier_unverified OUTPUT testing DEFINES KVTIER_TESTING KVTIER_UNVE
 # Limits that benchmarks divide by: plain loops over the machine, measured in the same process.
 kvtier_addon(limits OUTPUT testing SOURCES ${kvtier_limits_sources})
 
+# The simulated CUDA driver, and the simulated cuFile that goes with it: libraries with the vendors' symbols, which use
+# nothing of the addon but its declarations of them.
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  set(kvtier_sim_dir ${kvtier_test_dir}/support/sim-cuda)
+  file(GLOB kvtier_sim_cuda_sources CONFIGURE_DEPENDS ${kvtier_sim_dir}/*.cc ${kvtier_sim_dir}/kernels/*.cc)
+  file(GLOB kvtier_sim_cufile_sources CONFIGURE_DEPENDS ${kvtier_sim_dir}/cufile/*.cc)
+  add_library(kvtier_sim_cuda SHARED ${kvtier_sim_cuda_sources})
+  add_library(kvtier_sim_cufile SHARED ${kvtier_sim_cufile_sources})
+  target_link_libraries(kvtier_sim_cufile PRIVATE kvtier_sim_cuda)
+  foreach(target IN ITEMS kvtier_sim_cuda kvtier_sim_cufile)
+    target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${kvtier_test_dir})
+    target_compile_options(${target} PRIVATE -fno-exceptions)
+    target_link_libraries(${target} PRIVATE kvtier_flags)
+    target_link_options(${target} PRIVATE -Wl,--version-script=${kvtier_sim_dir}/exports.map -Wl,-z,nodelete
+                                            -Wl,--no-undefined)
+    set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/testing
+                                               BUILD_RPATH "$ORIGIN")
+  endforeach()
+endif()
+
 # A sanitizer's build is for tests alone.
 if(KVTIER_SANITIZE)
   foreach(target IN ITEMS kvtier kvtier_unverified limits)
@@ -46,5 +66,19 @@ else()
   target_compile_definitions(kvtier_unit_tests PRIVATE KVTIER_TESTING)
   target_link_libraries(kvtier_unit_tests PRIVATE kvtier_layer_binding ${KVTIER_XXHASH_LIBRARY})
   set_target_properties(kvtier_unit_tests PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/testing)
+  if(TARGET kvtier_sim_cuda)
+    add_dependencies(kvtier_unit_tests kvtier_sim_cuda kvtier_sim_cufile)
+  endif()
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    include(cmake/fake-cuda.cmake)
+    add_dependencies(kvtier_unit_tests kvtier_fake_cuda_v2 kvtier_fake_cuda_v1 kvtier_fake_cuda_names)
+    target_compile_definitions(kvtier_unit_tests PRIVATE
+                               KVTIER_FAKE_CUDA_PREFIX="${PROJECT_BINARY_DIR}/testing/libkvtier_fake_cuda_")
+  endif()
+  # For the one test that compares kvtier's declarations with the vendor's.
+  if(KVTIER_CUDA_INCLUDE)
+    set_source_files_properties(${kvtier_test_dir}/native/platform/cuda/cuda_abi_test.cc
+                                PROPERTIES COMPILE_OPTIONS "-isystem;${KVTIER_CUDA_INCLUDE}")
+  endif()
   add_test(NAME native COMMAND kvtier_unit_tests)
 endif()

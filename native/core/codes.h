@@ -37,10 +37,11 @@ namespace kvtier {
   X(kOutOfBlocks, "ERR_KV_OUT_OF_BLOCKS", "Every slot of the tier is pinned or being filled.")                       \
   X(kOverQuota, "ERR_KV_OVER_QUOTA", "The tenant's quota is used up by blocks that cannot be evicted now.")          \
   X(kOutOfMemory, "ERR_KV_OUT_OF_MEMORY", "Host or device memory could not be allocated.")                           \
-  X(kIo, "ERR_KV_IO", "The operating system failed a read or a write.")                                              \
+  X(kIo, "ERR_KV_IO", "The operating system or the GPU's driver failed a read or a write.")                          \
   X(kChecksum, "ERR_KV_CHECKSUM", "A block's bytes are not those that were stored.")                                 \
   X(kParentLost, "ERR_KV_PARENT_LOST", "A block before this one was lost, so this one cannot be used.")              \
   X(kUnsupported, "ERR_KV_UNSUPPORTED", "This machine or build lacks what the call needs.")                          \
+  X(kDeviceLost, "ERR_KV_DEVICE_LOST", "The GPU failed; this process must be restarted to use it again.")            \
   X(kAddonMissing, "ERR_KV_ADDON_MISSING", "The native addon could not be loaded.")                                  \
   X(kInternal, "ERR_KV_INTERNAL", "A promise of kvtier was broken by kvtier itself; please report it.")
 

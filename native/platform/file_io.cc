@@ -13,8 +13,9 @@ namespace kvtier {
 namespace {
 
 FileIo& system_file_io() noexcept {
-  static FileIo instance;
-  return instance;
+  // Never destroyed, so that a thread that outlives main() finds it.
+  static FileIo* const instance = new FileIo();
+  return *instance;
 }
 
 // nullptr means the system's.

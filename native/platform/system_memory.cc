@@ -52,15 +52,20 @@ std::optional<std::string> cgroup_path(std::string_view membership, std::string_
   return std::nullopt;
 }
 
-// The least room of the process's control group and the groups above it.
-std::uint64_t cgroups_room() {
-  std::uint64_t room = std::numeric_limits<std::uint64_t>::max();
-  const auto membership = read_text_file("/proc/self/cgroup");
+// The less of the two, where both are known.
+std::optional<std::uint64_t> less_of(std::optional<std::uint64_t> a, std::optional<std::uint64_t> b) noexcept {
+  return a && b ? std::min(*a, *b) : (a ? a : b);
+}
+
+// The least room of the process's control group and the groups above it; nullopt when none sets a limit.
+std::optional<std::uint64_t> cgroups_room(const std::string& root) {
+  std::optional<std::uint64_t> room;
+  const auto membership = read_text_file(root + "/proc/self/cgroup");
   if (!membership) return room;
-  const auto walk = [&room](std::string path, const std::string& root, const char* limit, const char* usage,
-                            const char* reclaimable) {
+  const auto walk = [&](std::string path, const char* tree, const char* limit, const char* usage,
+                        const char* reclaimable) {
     for (;;) {
-      room = std::min(room, cgroup_room(root + path, limit, usage, reclaimable).value_or(room));
+      room = less_of(room, cgroup_room(root + tree + path, limit, usage, reclaimable));
       if (path.empty()) return;
       path.erase(std::min(path.rfind('/'), path.size()));
     }
@@ -78,14 +83,24 @@ std::uint64_t cgroups_room() {
 
 }  // namespace
 
-SystemMemory system_memory() noexcept {
-  SystemMemory memory;
 #if defined(__linux__)
-  const auto text = read_text_file("/proc/meminfo");
-  if (!text) return memory;
-  memory.total_bytes = number_after(*text, "MemTotal:").value_or(0) * 1024;
-  memory.available_bytes = std::min(number_after(*text, "MemAvailable:").value_or(0) * 1024, cgroups_room());
-#elif defined(__APPLE__)
+SystemMemory system_memory_below(const std::string& root) noexcept {
+  SystemMemory memory;
+  if (const auto text = read_text_file(root + "/proc/meminfo")) {
+    memory.total_bytes = number_after(*text, "MemTotal:").value_or(0) * 1024;
+    if (const auto free = number_after(*text, "MemAvailable:")) memory.available_bytes = *free * 1024;
+  }
+  memory.available_bytes = less_of(memory.available_bytes, cgroups_room(root));
+  return memory;
+}
+#endif
+
+SystemMemory system_memory() noexcept {
+#if defined(__linux__)
+  return system_memory_below("");
+#else
+  SystemMemory memory;
+#if defined(__APPLE__)
   std::size_t length = sizeof memory.total_bytes;
   if (::sysctlbyname("hw.memsize", &memory.total_bytes, &length, nullptr, 0) != 0) memory.total_bytes = 0;
   vm_statistics64_data_t statistics{};
@@ -97,6 +112,7 @@ SystemMemory system_memory() noexcept {
   }
 #endif
   return memory;
+#endif
 }
 
 std::uint64_t memlock_limit_bytes() noexcept {

@@ -9,7 +9,18 @@ const RICH: ProbeResult = {
   memory: { totalBytes: 64 * 2 ** 30, availableBytes: 60 * 2 ** 30, memlockBytes: Infinity },
   hugePages: { mode: 'madvise', ok: true, reason: '' },
   numa: { nodes: 2, reason: '' },
-  cuda: { available: true, reason: '', driverVersion: '13.0', devices: ['GPU A', 'GPU B'] },
+  cuda: {
+    available: true,
+    reason: '',
+    state: 'ready',
+    driverVersion: '13.0',
+    devices: ['GPU A', 'GPU B', 'GPU B'],
+    deviceDetails: [
+      { memoryBytes: 16 * 2 ** 30, computeCapability: '7.5', uuid: 'a', pciAddress: '0000:01:00.0' },
+      { memoryBytes: 80 * 2 ** 30, computeCapability: '9.0', uuid: 'b', pciAddress: '0000:02:00.0' },
+      { memoryBytes: 80 * 2 ** 30, computeCapability: '9.0', uuid: 'c', pciAddress: '0000:03:00.0' },
+    ],
+  },
   cufile: { available: true, reason: '' },
   ioUring: { available: true, reason: '' },
   sha256: { available: true, reason: '' },
@@ -29,7 +40,14 @@ const POOR: ProbeResult = {
   memory: { totalBytes: 2 ** 30, availableBytes: 2 ** 29, memlockBytes: 65_536 },
   hugePages: { mode: 'never', ok: false, reason: 'write madvise' },
   numa: { nodes: 1, reason: 'the system does not say' },
-  cuda: { available: false, reason: 'install a driver', driverVersion: '', devices: [] },
+  cuda: {
+    available: false,
+    reason: 'install a driver',
+    state: 'absent',
+    driverVersion: '',
+    devices: [],
+    deviceDetails: [],
+  },
   cufile: { available: false, reason: 'install cuFile' },
   ioUring: { available: false, reason: 'allow io_uring' },
   sha256: { available: false, reason: 'OpenSSL is hidden' },
@@ -84,10 +102,8 @@ describe('findings', () => {
   })
 
   it('show the driver’s version also where it cannot be used', () => {
-    const cuda = { ...POOR.cuda, driverVersion: '10.2' }
-    expect(findingsOf({ ...POOR, cuda }).find((finding) => finding.name === 'CUDA')?.state).toBe(
-      'not usable (CUDA 10.2)',
-    )
+    const cuda = { ...POOR.cuda, state: 'too-old', driverVersion: '10.2' }
+    expect(findingsOf({ ...POOR, cuda }).find((finding) => finding.name === 'CUDA')?.state).toBe('too old (CUDA 10.2)')
   })
 })
 
@@ -109,7 +125,7 @@ describe('kvtier doctor', () => {
   it('exits with 0 whatever is missing, and lists cost and remedy', async () => {
     const { exitCode, stdout, stderr } = await run(['doctor'], { fake: { probe: async () => POOR } })
     expect([exitCode, stderr]).toEqual([0, ''])
-    expect(stdout).toMatch(/^no +CUDA +not usable$/m)
+    expect(stdout).toMatch(/^no +CUDA +absent$/m)
     expect(stdout).toMatch(/\nCUDA\n {2}costs: .*\n {2}remedy: install a driver\n/)
     expect(stdout.split('\n').every((line) => line.length <= 80)).toBe(true)
   })
@@ -117,14 +133,15 @@ describe('kvtier doctor', () => {
   it('says so when nothing is missing', async () => {
     const { stdout } = await run(['doctor'], { fake: { probe: async () => RICH } })
     expect(stdout).toContain('Nothing is missing.')
-    expect(stdout).toMatch(/^yes +CUDA +GPU A, GPU B \(CUDA 13\.0\)$/m)
+    const line = stdout.split('\n').find((text) => /^yes +CUDA /.test(text))
+    expect(line?.replace(/^yes +CUDA +/, '')).toBe('GPU A, 16 GiB, sm_75; 2 of GPU B, 80 GiB, sm_90 (CUDA 13.0)')
   })
 
   it('prints facts and findings as JSON, an unlimited memlock as null', async () => {
     const { stdout } = await run(['doctor', '--json', '/d'], { fake: { probe: async () => RICH } })
     const result = JSON.parse(stdout)
     expect(result.directory).toBe('/d')
-    expect(result.machine.cuda.devices).toEqual(['GPU A', 'GPU B'])
+    expect(result.machine.cuda.devices).toEqual(['GPU A', 'GPU B', 'GPU B'])
     expect(result.machine.memory.memlockBytes).toBeNull()
     expect(result.findings[0]).toEqual({
       name: 'processor',

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "core/status.h"
+#include "platform/file_descriptor.h"
 
 #if defined(__linux__)
 #include <sys/vfs.h>
@@ -34,21 +35,6 @@ constexpr KnownFileSystem kKnownFileSystems[] = {
     {0x19830326, "beegfs"},    {0xFF534D42, "cifs"},     {0xFE534D42, "smb"},   {0x01021997, "9p"},
     {0x858458F6, "ramfs"},     {0x00004D44, "vfat"},     {0x2011BAB0, "exfat"}, {0x5346544E, "ntfs"},
     {0x73717368, "squashfs"},  {0x0000F15F, "ecryptfs"}, {0x01161970, "gfs2"},  {0x7461636F, "ocfs2"},
-};
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) noexcept : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
-
- private:
-  int fd_;
 };
 
 // Makes a file in the directory that has no name, or has lost it again when this returns. -1 with errno set on failure.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 
 #include "platform/cpu.h"
 #include "platform/system_memory.h"
@@ -30,11 +29,6 @@ NumaProbe probe_numa() {
 }
 
 }  // namespace
-
-std::string cuda_library_from_environment() {
-  const char* const name = std::getenv("KVTIER_CUDA_LIBRARY");
-  return name != nullptr ? std::string(name) : std::string();
-}
 
 HugePagesProbe huge_pages_of(const std::optional<std::string>& enabled) {
   HugePagesProbe probe;

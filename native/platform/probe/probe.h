@@ -20,10 +20,6 @@ struct ProbeOptions {
   std::string cuda_library;  // the driver's file; empty: libcuda.so.1
 };
 
-// The driver's file that the environment variable KVTIER_CUDA_LIBRARY names, empty when there is none. Call it on the
-// JavaScript thread, the only one that changes the environment.
-[[nodiscard]] std::string cuda_library_from_environment();
-
 struct HugePagesProbe {
   std::string mode;  // of transparent huge pages: "always", "madvise", "never"; "none" where the system has none
   bool ok = false;   // kvtier's memory gets them
@@ -43,8 +39,8 @@ struct ProbeReport {
   } cpu;
   struct {
     std::uint64_t total_bytes = 0;
-    std::uint64_t available_bytes = 0;
-    std::uint64_t memlock_bytes = 0;  // UINT64_MAX: no limit
+    std::optional<std::uint64_t> available_bytes;  // nullopt: unknown
+    std::uint64_t memlock_bytes = 0;               // UINT64_MAX: no limit
   } memory;
   HugePagesProbe huge_pages;
   NumaProbe numa;

@@ -2,7 +2,11 @@
 #include <unistd.h>
 
 #include <doctest/doctest.h>
+#include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
 #include <string>
 
 #include "platform/cpu.h"
@@ -14,10 +18,66 @@ TEST_CASE("the machine has a processor with a name, and memory of which no more 
   CHECK_FALSE(kvtier::cpu_name().empty());
   const kvtier::SystemMemory memory = kvtier::system_memory();
   CHECK(memory.total_bytes > (std::uint64_t{64} << 20));
-  CHECK(memory.available_bytes > 0);
-  CHECK(memory.available_bytes <= memory.total_bytes);
+  REQUIRE(memory.available_bytes.has_value());
+  CHECK(*memory.available_bytes > 0);
+  CHECK(*memory.available_bytes <= memory.total_bytes);
   CHECK(kvtier::memlock_limit_bytes() > 0);
 }
+
+#if defined(__linux__)
+namespace {
+
+// A machine's /proc and /sys in a folder.
+class FakeMachine {
+ public:
+  FakeMachine() { REQUIRE(::mkdtemp(root_.data()) != nullptr); }
+  ~FakeMachine() {
+    std::error_code ignored;
+    std::filesystem::remove_all(root_, ignored);
+  }
+  FakeMachine(const FakeMachine&) = delete;
+  FakeMachine& operator=(const FakeMachine&) = delete;
+  void put(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
+    std::ofstream(root_ + path) << text << "\n";
+  }
+  [[nodiscard]] std::optional<std::uint64_t> available() const {
+    return kvtier::system_memory_below(root_).available_bytes;
+  }
+
+ private:
+  std::string root_ = "/tmp/kvtier-machine-XXXXXX";
+};
+
+}  // namespace
+
+TEST_CASE("what is available is the least that the kernel and each control group above the process allow") {
+  FakeMachine machine;
+  machine.put("/proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB");
+  CHECK(machine.available() == 600 * 1024U);
+  machine.put("/proc/self/cgroup", "0::/a/b");
+  CHECK(machine.available() == 600 * 1024U);
+  machine.put("/sys/fs/cgroup/a/b/memory.max", "max");
+  machine.put("/sys/fs/cgroup/a/b/memory.current", "100");
+  CHECK(machine.available() == 600 * 1024U);
+  machine.put("/sys/fs/cgroup/a/memory.max", "5000");
+  machine.put("/sys/fs/cgroup/a/memory.current", "3000");
+  CHECK(machine.available() == 2000U);
+  machine.put("/sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 700");
+  CHECK(machine.available() == 2700U);
+}
+
+TEST_CASE("a control group without room leaves 0 bytes, and a system that says nothing leaves it open") {
+  FakeMachine machine;
+  CHECK_FALSE(machine.available().has_value());
+  machine.put("/proc/meminfo", "MemTotal: 1000 kB");
+  CHECK_FALSE(machine.available().has_value());
+  machine.put("/proc/self/cgroup", "0::/");
+  machine.put("/sys/fs/cgroup/memory.max", "5000");
+  machine.put("/sys/fs/cgroup/memory.current", "5001");
+  CHECK(machine.available() == std::optional<std::uint64_t>(0));
+}
+#endif
 
 TEST_CASE("features are those of the architecture") {
 #if defined(__x86_64__)

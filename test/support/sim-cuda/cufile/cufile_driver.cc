@@ -1,0 +1,130 @@
+// cuFile's calls about itself: open and close, properties, parameters, version. Any thread.
+#include <string>
+
+#include "support/sim-cuda/cufile/cufile_state.h"
+#include "support/sim-cuda/functions.h"
+#include "support/sim-cuda/sim_control.h"
+
+#define KVTIER_SIM_CUFILE extern "C" KVTIER_SIM_EXPORT
+
+namespace {
+
+using namespace kvtier::sim::cufile;  // the whole file is about it
+
+using Lock = std::lock_guard<std::mutex>;
+
+// Parameters are read when the driver opens.
+template <typename Key, typename Value>
+Result set_parameter(const char* function, std::map<Key, Value>& values, Key key, Value value) {
+  State& all = state();
+  if (const int code = all.enter(function); code != 0) return {code};
+  if (all.opens > 0) {
+    kvtier_sim_report((std::string(function) + ": the driver is open, and the parameter comes too late").c_str());
+    return {kDriverAlreadyOpen};
+  }
+  values[key] = std::move(value);
+  return {};
+}
+
+Result set_limit(const char* function) {
+  const Lock guard(state().mutex);
+  return {state().enter(function)};
+}
+
+Result close_driver(const char* function) {
+  State& all = state();
+  const Lock guard(all.mutex);
+  if (const int code = all.enter(function); code != 0) return {code};
+  if (all.opens == 0) return {kDriverNotInitialized};
+  if (--all.opens == 0 && (!all.files.empty() || !all.buffers.empty())) {
+    kvtier_sim_report("cuFileDriverClose: files or buffers are still registered");
+  }
+  return {};
+}
+
+}  // namespace
+
+KVTIER_SIM_CUFILE Result cuFileGetVersion(int* version) {
+  State& all = state();
+  const Lock guard(all.mutex);
+  if (const int code = all.enter("cuFileGetVersion"); code != 0) return {code};
+  if (version == nullptr) return {kInvalidValue};
+  *version = all.version;
+  return {};
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverOpen() {
+  State& all = state();
+  const Lock guard(all.mutex);
+  if (const int code = all.enter("cuFileDriverOpen"); code != 0) return {code};
+  if (!all.has_driver) return {kNvfsSetupError};
+  ++all.opens;
+  return {};
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverClose_v2() {
+  return close_driver("cuFileDriverClose_v2");
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverClose() {
+  return close_driver("cuFileDriverClose");
+}
+
+KVTIER_SIM_CUFILE long cuFileUseCount() {
+  const Lock guard(state().mutex);
+  return state().opens;
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverGetProperties(Properties* properties) {
+  State& all = state();
+  const Lock guard(all.mutex);
+  if (const int code = all.enter("cuFileDriverGetProperties"); code != 0) return {code};
+  if (properties == nullptr) return {kInvalidValue};
+  if (all.opens == 0) return {kDriverNotInitialized};
+  constexpr unsigned kNvme = 1U << 4U;
+  *properties = Properties{.nvfs_major = 2,
+                           .nvfs_minor = 28,
+                           .poll_threshold_kb = 4,
+                           .direct_io_kb_max = 16384,
+                           .status_flags = kNvme,
+                           .control_flags = 0,
+                           .feature_flags = 0,
+                           .device_cache_kb_max = 131072,
+                           .buffer_cache_kb = 1024,
+                           .pinned_memory_kb_max = 33554432,
+                           .batch_io_max = 128,
+                           .batch_io_timeout_ms = 5};
+  return {};
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverSetPollMode(bool, std::size_t) {
+  return set_limit("cuFileDriverSetPollMode");
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverSetMaxDirectIOSize(std::size_t) {
+  return set_limit("cuFileDriverSetMaxDirectIOSize");
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverSetMaxCacheSize(std::size_t) {
+  return set_limit("cuFileDriverSetMaxCacheSize");
+}
+
+KVTIER_SIM_CUFILE Result cuFileDriverSetMaxPinnedMemSize(std::size_t) {
+  return set_limit("cuFileDriverSetMaxPinnedMemSize");
+}
+
+KVTIER_SIM_CUFILE Result cuFileSetParameterSizeT(int parameter, std::size_t value) {
+  const Lock guard(state().mutex);
+  return set_parameter("cuFileSetParameterSizeT", state().numbers, parameter, value);
+}
+
+KVTIER_SIM_CUFILE Result cuFileSetParameterBool(int parameter, bool value) {
+  const Lock guard(state().mutex);
+  return set_parameter("cuFileSetParameterBool", state().switches, parameter, value);
+}
+
+KVTIER_SIM_CUFILE Result cuFileSetParameterString(int parameter, const char* value) {
+  const Lock guard(state().mutex);
+  if (value == nullptr) return {kInvalidValue};
+  return set_parameter("cuFileSetParameterString", state().texts, parameter, std::string(value));
+}
