@@ -6,7 +6,7 @@
 
 namespace kvtier {
 
-AddonData::AddonData(Napi::Env /*env*/) {}
+AddonData::AddonData(Napi::Env env) : windows(env) {}
 
 AddonData::~AddonData() {
   // An environment that never came to its hook (initialize() failed) has nothing running, so this is quick.

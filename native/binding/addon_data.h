@@ -8,23 +8,19 @@
 
 #include "binding/completion_queue.h"
 #include "binding/napi_setup.h"
+#include "binding/resizable.h"
+#include "binding/windows.h"
 #include "transfer/engine.h"
 
 namespace kvtier {
 
-// Memory that a storage borrows: the array is kept referenced, and seen again before each use.
+// Memory that a storage borrows: the array is kept referenced, and its buffer seen again before each use.
 struct BorrowedRegion {
   Napi::Reference<Napi::Uint8Array> array;
   const void* data = nullptr;
   std::size_t length = 0;
-};
-
-// A slot that JavaScript sees as an ArrayBuffer; its storage stays open meanwhile.
-struct Window {
-  std::uint64_t id = 0;
-  Napi::Reference<Napi::ArrayBuffer> buffer;  // weak
-  std::shared_ptr<EngineClient> client;
-  std::shared_ptr<SharedStorage> storage;
+  // Of the regions in one buffer the first has it; none where it cannot be detached.
+  Napi::Reference<Napi::ArrayBuffer> buffer;
 };
 
 // How an environment ends. First its cleanup hook, registered by initialize(): it closes the queue, then shuts the
@@ -47,11 +43,8 @@ struct AddonData {
   std::shared_ptr<EngineClient> client;
   // By storage id; let go when the storage is destroyed.
   std::unordered_map<std::uint64_t, std::vector<BorrowedRegion>> borrowed;
-  // By the slot's address.
-  std::unordered_map<const void*, Window> windows;
-  std::uint64_t next_window_id = 1;
-  // What a window's finalizer asks before it touches `windows`; gone with this object.
-  std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+  Windows windows;
+  ResizableCheck resizable;
 
 #if defined(KVTIER_TESTING)
   // This environment made I/O wait, and would wait for itself when it ends.

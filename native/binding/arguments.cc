@@ -78,6 +78,22 @@ std::string describe_value(const Napi::Value& value) {
   return "something else";
 }
 
+Napi::Value read_property(const Napi::Object& object, const char* name) {
+  try {
+    return object.Get(name);
+  } catch (const Napi::Error& error) {
+    throw Thrown{error};
+  }
+}
+
+Napi::Value read_element(const Napi::Array& array, std::uint32_t index) {
+  try {
+    return array.Get(index);
+  } catch (const Napi::Error& error) {
+    throw Thrown{error};
+  }
+}
+
 std::uint64_t read_size(const Napi::Value& value, const char* name, std::uint64_t lowest, std::uint64_t highest) {
   if (!value.IsNumber()) wrong_type(value, name, "a number");
   const double number = value.As<Napi::Number>().DoubleValue();
@@ -158,11 +174,11 @@ std::span<std::uint32_t> read_words(const Napi::Value& value, const char* name, 
 GroupShape read_shape(const Napi::Value& value, const char* name) {
   const Napi::Object object = read_object(value, name);
   GroupShape shape;
-  shape.parts = read_u32(object.Get("parts"), "shape.parts");
-  shape.layers = read_u32(object.Get("layers"), "shape.layers");
-  shape.outer = read_u32(object.Get("outer"), "shape.outer");
-  shape.tokens_per_block = read_u32(object.Get("tokensPerBlock"), "shape.tokensPerBlock");
-  shape.bytes_per_token = read_u32(object.Get("bytesPerToken"), "shape.bytesPerToken");
+  shape.parts = read_u32(read_property(object, "parts"), "shape.parts");
+  shape.layers = read_u32(read_property(object, "layers"), "shape.layers");
+  shape.outer = read_u32(read_property(object, "outer"), "shape.outer");
+  shape.tokens_per_block = read_u32(read_property(object, "tokensPerBlock"), "shape.tokensPerBlock");
+  shape.bytes_per_token = read_u32(read_property(object, "bytesPerToken"), "shape.bytesPerToken");
   check(shape.validate());
   return shape;
 }

@@ -13,6 +13,10 @@
 
 namespace kvtier {
 
+// A property of an object or an element of an array, whose getter may be JavaScript and throw (a Thrown).
+[[nodiscard]] Napi::Value read_property(const Napi::Object& object, const char* name);
+[[nodiscard]] Napi::Value read_element(const Napi::Array& array, std::uint32_t index);
+
 // An integer from `lowest` to `highest`.
 [[nodiscard]] std::uint32_t read_u32(const Napi::Value& value, const char* name, std::uint32_t lowest = 0,
                                      std::uint32_t highest = 0xffffffff);

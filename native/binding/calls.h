@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "binding/addon_data.h"
@@ -92,8 +95,15 @@ Napi::Value entry(const Napi::CallbackInfo& info) {
     return call(data_of(info.Env()), info);
   } catch (const Fault& fault) {
     throw thrown(fault.code, fault.message);
+  } catch (const Thrown& by_script) {
+    throw by_script.error;
   } catch (const std::bad_alloc&) {
     throw thrown(Code::kOutOfMemory, "the arguments' copy does not fit in memory");
+  } catch (const std::length_error&) {
+    throw thrown(Code::kInvalidValue, "an argument names more than memory can address");
+  } catch (const std::exception& error) {
+    // A call of Node-API that must not fail has (Napi::Error), or the standard library.
+    throw thrown(Code::kInternal, error.what());
   }
 }
 

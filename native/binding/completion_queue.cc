@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint32_t kPhaseDone = 1;
 constexpr std::uint32_t kPhaseSettled = 2;
+constexpr const char* kLost = "the completion words were detached or resized; their calls are lost";
 
 std::size_t words_of(const Report& report) noexcept {
   return CompletionQueue::kHeaderWords + (report.outcomes.size() + 1) / 2;
@@ -48,6 +49,7 @@ CompletionQueue::CompletionQueue(Napi::Env env, const Napi::Uint32Array& words, 
 }
 
 void CompletionQueue::expect(std::uint32_t ticket) {
+  if (lost_) fail(Code::kDetachedArray, kLost);
   if (ticket == 0) fail(Code::kInvalidValue, "ticket must not be 0");
   if (!pending_.try_emplace(ticket).second) {
     fail(Code::kInvalidValue, "ticket " + std::to_string(ticket) + " is in use");
@@ -127,8 +129,15 @@ void CompletionQueue::drain(Napi::Env env) {
       entries.pop_front();
       continue;
     }
+    if (!is_expected(entries.front().report.ticket)) {
+      entries.pop_front();
+      continue;
+    }
     const Words words = current_words();
-    if (words.data == nullptr) return lose_all(env);
+    if (words.data == nullptr) {
+      lose_all(env);
+      continue;
+    }
     call_settle(env, write(entries, words));
     clear_told();
   }
@@ -136,14 +145,13 @@ void CompletionQueue::drain(Napi::Env env) {
 
 std::size_t CompletionQueue::write(std::deque<Entry>& entries, Words words) {
   std::size_t used = 0;
-  while (!entries.empty() && entries.front().closed_storage == 0) {
+  while (!entries.empty() && entries.front().closed_storage == 0 && is_expected(entries.front().report.ticket)) {
     Report& report = entries.front().report;
     const std::size_t needed = words_of(report);
     if (needed > words.count - used) break;
     write_record(report, words.data + used);
     used += needed;
     const auto found = pending_.find(report.ticket);
-    KVTIER_CHECK(found != pending_.end());
     found->second.payload = std::move(report.payload);
     if (!report.message.empty()) found->second.message = std::move(report.message);
     found->second.settled = report.settled;
@@ -182,10 +190,10 @@ CompletionQueue::Words CompletionQueue::current_words() const {
 }
 
 void CompletionQueue::lose_all(Napi::Env env) {
+  lost_ = true;
   pending_.clear();
   keep_alive(false);
-  napi_fatal_exception(env, make_error(env, Code::kDetachedArray,
-                                       "the completion words were detached or resized; their calls are lost"));
+  napi_fatal_exception(env, make_error(env, Code::kDetachedArray, kLost));
 }
 
 void CompletionQueue::keep_alive(bool alive) noexcept {

@@ -5,8 +5,8 @@
 // - One call of the thread-safe function is under way at most; it takes everything that has come by then.
 // - The queue keeps the process alive exactly while a started call has not settled.
 // - close() comes from the environment's cleanup hook, registered after the thread-safe function was made so that it
-// runs
-//   before Node's own. The mutex is held over every call of the function, so none can be made once it is released.
+//   runs before Node's own. The mutex is held over every call of the function, so none can be made once it is released.
+// - When the words are gone (detached), so is the queue: what was started never reports, and nothing can be started.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +29,13 @@ class CompletionQueue final : public Listener {
   static constexpr std::size_t kHeaderWords = 4;
   static constexpr std::size_t kMinWords = 64;
 
-  // `words` has at least kMinWords. `on_storage_closed` runs on the JavaScript thread.
+  // `words` has at least kMinWords, in a buffer that keeps its size. `on_storage_closed` runs on the JavaScript thread.
   CompletionQueue(Napi::Env env, const Napi::Uint32Array& words, const Napi::Function& settle,
                   std::function<void(std::uint64_t)> on_storage_closed);
 
   // The JavaScript thread, all of these.
-  // A call with this ticket is about to start; fails (as a Fault) when the ticket is 0 or in use.
+  // A call with this ticket is about to start; fails (as a Fault) when the ticket is 0 or in use, or the words are
+  // gone.
   void expect(std::uint32_t ticket);
   // The call was not started after all.
   void forget(std::uint32_t ticket);
@@ -63,12 +64,14 @@ class CompletionQueue final : public Listener {
   static void on_call(napi_env env, napi_value callback, void* context, void* data);
   void push(Entry&& entry) noexcept;
   void drain(Napi::Env env);
+  // False for what was lost with the words.
+  [[nodiscard]] bool is_expected(std::uint32_t ticket) const { return pending_.contains(ticket); }
   // Writes as many records as fit and gives the number of words; takes them off `entries`.
   [[nodiscard]] std::size_t write(std::deque<Entry>& entries, Words words);
   void call_settle(Napi::Env env, std::size_t word_count);
   // What nobody took while settle ran goes, and settled tickets with it.
   void clear_told();
-  // The words where they are now; none when their buffer was detached or shrunk.
+  // The words where they are now; none when their buffer was detached.
   [[nodiscard]] Words current_words() const;
   // The words are gone: every call that has not settled never will, and the process is told so.
   void lose_all(Napi::Env env);
@@ -94,6 +97,7 @@ class CompletionQueue final : public Listener {
   };
   std::unordered_map<std::uint32_t, Pending> pending_;
   std::vector<std::uint32_t> told_;  // tickets in the words of the settle call that runs
+  bool lost_ = false;                // the words are gone
 };
 
 }  // namespace kvtier

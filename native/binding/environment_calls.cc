@@ -1,6 +1,8 @@
 // Calls that set an environment up and hand results to it: initialize, openEngine, takeResult, takeMessage; and what
 // every started call shares.
+#include <new>
 #include <string>
+#include <utility>
 
 #include "binding/calls.h"
 #include "binding/results.h"
@@ -20,22 +22,35 @@ void start_task(AddonData& data, std::uint32_t ticket, Lane lane, std::vector<st
                 std::function<TaskOutcome()> body) {
   EngineClient& client = client_of(data);
   Expected expected(data, ticket);
-  check(client.start(ticket, lane, std::move(uses), std::move(body)));
+  // No exception may leave the body: the engine has none.
+  check(client.start(ticket, lane, std::move(uses), [body = std::move(body)]() -> TaskOutcome {
+    try {
+      return body();
+    } catch (const std::bad_alloc&) {
+      // Short, so that it needs no memory itself.
+      return {Code::kOutOfMemory, "out of memory", nullptr};
+    }
+  }));
   expected.started();
 }
 
 Napi::Value initialize(AddonData& data, const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Napi::Object settings = read_object(info[0], "settings");
-  const Napi::Function maker = read_function(settings.Get("makeError"), "settings.makeError");
-  const Napi::Function settle = read_function(settings.Get("settle"), "settings.settle");
-  const Napi::Value completions = settings.Get("completions");
+  const Napi::Function maker = read_function(read_property(settings, "makeError"), "settings.makeError");
+  const Napi::Function settle = read_function(read_property(settings, "settle"), "settings.settle");
+  const Napi::Value completions = read_property(settings, "completions");
+  if (data.queue) fail(Code::kInvalidValue, "the binding was initialized before");
+  data.resizable.initialize(env);
+  static_cast<void>(read_words(completions, "settings.completions"));
+  if (data.resizable.is_resizable(completions)) {
+    fail(Code::kInvalidType, "settings.completions must not be of a buffer that can be resized");
+  }
   const std::span<std::uint32_t> words = read_words(completions, "settings.completions");
   if (words.size() < CompletionQueue::kMinWords) {
     fail(Code::kInvalidValue, "settings.completions must have at least " + std::to_string(CompletionQueue::kMinWords) +
                                   " elements, got " + std::to_string(words.size()));
   }
-  if (data.queue) fail(Code::kInvalidValue, "the binding was initialized before");
   data.error_maker = Napi::Persistent(maker);
   data.queue = std::make_shared<CompletionQueue>(env, completions.As<Napi::Uint32Array>(), settle,
                                                  [&data](std::uint64_t id) { data.borrowed.erase(id); });
@@ -49,10 +64,11 @@ Napi::Value initialize(AddonData& data, const Napi::CallbackInfo& info) {
 Napi::Value open_engine(AddonData& data, const Napi::CallbackInfo& info) {
   const Napi::Object object = read_object(info[0], "options");
   EngineOptions options;
-  options.threads = read_u32(object.Get("threads"), "options.threads", 0, kMaxEngineThreads);
-  options.read_bytes_in_flight = read_size(object.Get("readBytesInFlight"), "options.readBytesInFlight", 1);
-  options.write_bytes_in_flight = read_size(object.Get("writeBytesInFlight"), "options.writeBytesInFlight", 1);
-  options.queue_blocks = read_u32(object.Get("queueBlocks"), "options.queueBlocks", 1);
+  options.threads = read_u32(read_property(object, "threads"), "options.threads", 0, kMaxEngineThreads);
+  options.read_bytes_in_flight = read_size(read_property(object, "readBytesInFlight"), "options.readBytesInFlight", 1);
+  options.write_bytes_in_flight =
+      read_size(read_property(object, "writeBytesInFlight"), "options.writeBytesInFlight", 1);
+  options.queue_blocks = read_u32(read_property(object, "queueBlocks"), "options.queueBlocks", 1);
   if (!data.queue) fail(Code::kInvalidValue, "initialize has not been called");
   if (data.client) {
     data.client->widen(options);

@@ -1,11 +1,12 @@
 // How the binding's own code fails: a Fault, which the entry of every call turns into the error that TypeScript made
-// the binding throw. Nothing else may leave a call, and nothing at all a callback of an engine thread. The JavaScript
-// thread.
+// the binding throw. Beside it only a Thrown may leave a call, and nothing at all a callback of an engine thread. The
+// JavaScript thread.
 #pragma once
 
 #include <string>
 #include <utility>
 
+#include "binding/napi_setup.h"
 #include "core/status.h"
 
 namespace kvtier {
@@ -13,6 +14,11 @@ namespace kvtier {
 struct Fault {
   Code code;
   std::string message;
+};
+
+// What JavaScript threw while a call read its arguments; it leaves the call as it is.
+struct Thrown {
+  Napi::Error error;
 };
 
 [[noreturn]] inline void fail(Code code, std::string message) {

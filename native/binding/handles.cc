@@ -12,6 +12,7 @@ namespace {
 // All type tags, so that no value is used twice: an object with a wrong tag would be read as something it is not.
 constexpr napi_type_tag kStorageTag = {0x6b76746965720001, 0x9d1f5b1e4c0a4e57};
 constexpr napi_type_tag kStoreTag = {0x6b76746965720002, 0x3f8c2a6d71b94be3};
+constexpr napi_type_tag kWindowTag = {0x6b76746965720003, 0xc51e07d2a8846f39};
 
 bool has_tag(const Napi::Value& value, const napi_type_tag& tag) {
   if (value.Type() != napi_object) return false;
@@ -88,6 +89,21 @@ StoreBox& read_store(const Napi::Value& value, const char* name) {
 
 bool is_storage(const Napi::Value& value) {
   return has_tag(value, kStorageTag);
+}
+
+// What is wrapped is the number itself, not a pointer to anything.
+void number_window(const Napi::ArrayBuffer& buffer, std::uint64_t number) {
+  const napi_env env = buffer.Env();
+  if (napi_wrap(env, buffer, reinterpret_cast<void*>(number), nullptr, nullptr, nullptr) != napi_ok ||
+      napi_type_tag_object(env, buffer, &kWindowTag) != napi_ok) {
+    fail(Code::kInternal, "a window could not be numbered");
+  }
+}
+
+std::uint64_t number_of_window(const Napi::Value& value) {
+  void* number = nullptr;
+  if (!has_tag(value, kWindowTag) || napi_unwrap(value.Env(), value, &number) != napi_ok) return 0;
+  return reinterpret_cast<std::uint64_t>(number);
 }
 
 }  // namespace kvtier

@@ -60,4 +60,10 @@ struct StorageBox {
 [[nodiscard]] StoreBox& read_store(const Napi::Value& value, const char* name);
 [[nodiscard]] bool is_storage(const Napi::Value& value);
 
+// Numbers a window's buffer, so that it is known again when it has no bytes any more. Numbers of two loads of the addon
+// may be the same.
+void number_window(const Napi::ArrayBuffer& buffer, std::uint64_t number);
+// 0: no window.
+[[nodiscard]] std::uint64_t number_of_window(const Napi::Value& value);
+
 }  // namespace kvtier

@@ -45,6 +45,7 @@ Napi::Object contents_object(Napi::Env env, SlabContents&& contents) {
   object.Set("recordsRejected", contents.records_rejected);
   object.Set("recordsSuperseded", contents.records_superseded);
   object.Set("recordsOrphaned", contents.records_orphaned);
+  object.Set("recordsUnreadable", contents.records_unreadable);
   return object;
 }
 
@@ -90,7 +91,7 @@ Napi::Value OpenedSlab::to_script(AddonData& data, Napi::Env env) {
   object.Set("storage", opened.make_handle(data, env, std::exchange(slab, nullptr)));
   object.Set("contents", contents_object(env, std::move(contents)));
   object.Set("shape", shape_object(env, info.shape));
-  object.Set("slotCount", info.slot_count);
+  object.Set("slotCount", named_slots);
   object.Set("direct", direct);
   return object;
 }

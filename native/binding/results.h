@@ -40,6 +40,7 @@ struct OpenedSlab final : ScriptPayload {
   OpenedStorage opened;
   SlabContents contents;
   bool direct = false;
+  std::uint32_t named_slots = 0;
   SlabToken slab;  // null when it was opened to look only
 };
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "binding/calls.h"
@@ -18,26 +19,39 @@ std::uint32_t read_slot_count(const Napi::Value& value) {
   return read_u32(value, "slotCount", 1, 0x7fffffff);
 }
 
+// Where a call about a storage waits: for nothing but its own disk.
+Lane lane_of(const SharedStorage& storage) noexcept {
+  return storage.info().persistent ? Lane::kDisk : Lane::kShort;
+}
+
 TaskOutcome with_payload(std::unique_ptr<Payload> payload) {
   return {Code::kOk, {}, std::move(payload)};
 }
 
 // A Uint8Array whose memory stays where it is: attached, and not of a buffer that can be resized.
-std::span<std::byte> read_region(const Napi::Value& value, const std::string& name) {
+std::span<std::byte> read_region(const AddonData& data, const Napi::Value& value, const std::string& name) {
   static_cast<void>(read_bytes(value, name.c_str()));
-  napi_value buffer = nullptr;
-  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, nullptr, &buffer, nullptr) != napi_ok) {
-    fail(Code::kInvalidType, name + " has no buffer");
-  }
-  const Napi::Object object(value.Env(), buffer);
-  for (const char* property : {"resizable", "growable"}) {
-    const Napi::Value flag = object.Get(property);
-    if (flag.IsBoolean() && flag.As<Napi::Boolean>().Value()) {
-      fail(Code::kInvalidType, name + " must not be of a buffer that can be resized");
-    }
+  if (data.resizable.is_resizable(value)) {
+    fail(Code::kInvalidType, name + " must not be of a buffer that can be resized");
   }
   const std::span<std::uint8_t> bytes = read_bytes(value, name.c_str());
   return {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
+// One look at each buffer before a transfer is enough, however many regions lie in it.
+void reference_buffers(std::vector<BorrowedRegion>& regions) {
+  std::unordered_set<const void*> seen;
+  for (BorrowedRegion& region : regions) {
+    const Napi::Value array = region.array.Value();
+    napi_value buffer = nullptr;
+    void* data = nullptr;
+    std::size_t length = 0;
+    if (napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, nullptr, &buffer, nullptr) != napi_ok) continue;
+    // A shared buffer is no ArrayBuffer, and is never detached.
+    if (napi_get_arraybuffer_info(array.Env(), buffer, &data, &length) != napi_ok || !seen.insert(data).second)
+      continue;
+    region.buffer = Napi::Persistent(Napi::ArrayBuffer(array.Env(), buffer));
+  }
 }
 
 // Opens a slab in a directory that is kept open with it, reads its table and shares it with the engine.
@@ -46,6 +60,7 @@ TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::u
   if (!opened.is_ok()) return outcome_of(opened.status());
   std::unique_ptr<SlabStorage> storage = std::move(opened).value();
   const bool direct = storage->direct();
+  const std::uint32_t named_slots = storage->named_slots();
   Result<SlabContents> contents = storage->recover(keep_orphans);
   if (!contents.is_ok()) return outcome_of(contents.status());
   Result<std::shared_ptr<SharedStorage>> shared = client->adopt(std::move(storage), std::move(keeps));
@@ -53,6 +68,7 @@ TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::u
   auto result = std::make_unique<OpenedSlab>(client, std::move(shared).value());
   result->contents = std::move(contents).value();
   result->direct = direct;
+  result->named_slots = named_slots;
   result->slab = std::move(slab);
   return with_payload(std::move(result));
 }
@@ -101,9 +117,9 @@ Napi::Value borrow_memory(AddonData& data, const Napi::CallbackInfo& info) {
   std::vector<BorrowedRegion> borrowed;
   const std::uint32_t count = array.Length();
   for (std::uint32_t i = 0; i < count; ++i) {
-    const Napi::Value value = array.Get(i);
-    const std::span<std::byte> bytes = read_region(value, "regions[" + std::to_string(i) + "]");
-    borrowed.push_back({Napi::Persistent(value.As<Napi::Uint8Array>()), bytes.data(), bytes.size()});
+    const Napi::Value value = read_element(array, i);
+    const std::span<std::byte> bytes = read_region(data, value, "regions[" + std::to_string(i) + "]");
+    borrowed.push_back({Napi::Persistent(value.As<Napi::Uint8Array>()), bytes.data(), bytes.size(), {}});
   }
   // A getter may have run after a region was read: only now does no JavaScript run any more.
   std::vector<std::span<std::byte>> regions;
@@ -113,6 +129,7 @@ Napi::Value borrow_memory(AddonData& data, const Napi::CallbackInfo& info) {
     borrowed[i].data = bytes.data();
     regions.emplace_back(reinterpret_cast<std::byte*>(bytes.data()), bytes.size());
   }
+  reference_buffers(borrowed);
   auto storage = take_value(MemoryStorage::borrow(kind, shape, slot_count, regions));
   OpenedStorage opened(data.client, take_value(client_of(data).adopt(std::move(storage))));
   data.borrowed.emplace(opened.storage->id(), std::move(borrowed));
@@ -125,7 +142,7 @@ Napi::Value start_open_store(AddonData& data, const Napi::CallbackInfo& info) {
   Fingerprint fingerprint{};
   const std::span<std::uint8_t> bytes = read_bytes(info[2], "fingerprint", fingerprint.size(), "bytes of SHA-256");
   std::memcpy(fingerprint.data(), bytes.data(), fingerprint.size());
-  start_task(data, ticket, Lane::kLong, {}, [queue = data.queue, root, fingerprint] {
+  start_task(data, ticket, Lane::kDisk, {}, [queue = data.queue, root, fingerprint] {
     auto directory = StoreDirectory::open(root, fingerprint);
     if (!directory.is_ok()) return outcome_of(directory.status());
     auto lock = std::make_shared<StoreLock>(std::move(directory).value(), queue);
@@ -144,7 +161,7 @@ Napi::Value start_open_slab(AddonData& data, const Napi::CallbackInfo& info) {
   const bool keep_orphans = read_bool(info[6], "keepOrphans");
   const StoreBox& store = read_store(info[1], "store");
   client_of(data);
-  start_task(data, ticket, Lane::kLong, {},
+  start_task(data, ticket, Lane::kDisk, {},
              [client = data.client, lock = store.lock, slab = store.slabs, options, keep_orphans] {
                return open_slab(client, SlabStorage::open(lock->directory(), options), lock, keep_orphans, slab);
              });
@@ -156,7 +173,7 @@ Napi::Value start_inspect_slab(AddonData& data, const Napi::CallbackInfo& info) 
   const std::string path = read_string(info[1], "directory");
   const std::uint32_t group = read_u32(info[2], "group", 0, kMaxGroups - 1);
   client_of(data);
-  start_task(data, ticket, Lane::kLong, {}, [client = data.client, path, group] {
+  start_task(data, ticket, Lane::kDisk, {}, [client = data.client, path, group] {
     auto opened = StoreDirectory::open_read_only(path);
     if (!opened.is_ok()) return outcome_of(opened.status());
     const std::shared_ptr<StoreDirectory> directory = std::move(opened).value();
@@ -195,7 +212,7 @@ Napi::Value start_erase(AddonData& data, const Napi::CallbackInfo& info) {
   const std::uint32_t ticket = read_u32(info[0], "ticket");
   const std::shared_ptr<SharedStorage> storage = read_storage(info[1], "storage").storage;
   std::vector<std::uint32_t> slots = read_slots(info[2], *storage);
-  start_task(data, ticket, Lane::kShort, {storage},
+  start_task(data, ticket, lane_of(*storage), {storage},
              [storage, slots = std::move(slots)] { return outcome_of(storage->storage().erase(slots)); });
   return info.Env().Undefined();
 }
@@ -203,7 +220,7 @@ Napi::Value start_erase(AddonData& data, const Napi::CallbackInfo& info) {
 Napi::Value start_sync(AddonData& data, const Napi::CallbackInfo& info) {
   const std::uint32_t ticket = read_u32(info[0], "ticket");
   const std::shared_ptr<SharedStorage> storage = read_storage(info[1], "storage").storage;
-  start_task(data, ticket, Lane::kLong, {storage}, [storage] { return outcome_of(storage->storage().sync()); });
+  start_task(data, ticket, lane_of(*storage), {storage}, [storage] { return outcome_of(storage->storage().sync()); });
   return info.Env().Undefined();
 }
 

@@ -17,8 +17,8 @@ Napi::Value set_faults(AddonData& /*data*/, const Napi::CallbackInfo& info) {
   FaultProfile profile;
   if (!info[0].IsNull()) {
     const Napi::Object object = read_object(info[0], "profile");
-    const auto chance = [&](const char* name) { return read_number(object.Get(name), name, 0, 1, 0); };
-    profile.seed = read_size(object.Get("seed"), "seed");
+    const auto chance = [&](const char* name) { return read_number(read_property(object, name), name, 0, 1, 0); };
+    profile.seed = read_size(read_property(object, "seed"), "seed");
     profile.read_error = chance("readError");
     profile.write_error = chance("writeError");
     profile.write_no_space = chance("writeNoSpace");
@@ -28,7 +28,7 @@ Napi::Value set_faults(AddonData& /*data*/, const Napi::CallbackInfo& info) {
     profile.write_flip = chance("writeFlip");
     profile.lost_write = chance("lostWrite");
     profile.misdirected_write = chance("misdirectedWrite");
-    const Napi::Value fail_call = object.Get("failCall");
+    const Napi::Value fail_call = read_property(object, "failCall");
     if (!fail_call.IsUndefined()) profile.fail_call = read_size(fail_call, "failCall");
   }
   FaultyIo::instance().set_faults(profile);
@@ -59,6 +59,15 @@ Napi::Value release_io(AddonData& data, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// Fails as the standard library or Node-API may in any call.
+Napi::Value fail_with(AddonData& /*data*/, const Napi::CallbackInfo& info) {
+  const std::string way = read_string(info[0], "way");
+  if (way == "length") throw std::length_error(way);
+  if (way == "memory") throw std::bad_alloc();
+  if (way == "api") static_cast<void>(info[0].As<Napi::Number>().DoubleValue());  // it is a string
+  fail(Code::kInvalidValue, "way is '" + way + "', which is none");
+}
+
 }  // namespace
 
 Napi::Object make_testing(Napi::Env env) {
@@ -77,6 +86,8 @@ Napi::Object make_testing(Napi::Env env) {
   mount<held_io>(testing, "heldIo");
   // releaseIo(): void
   mount<release_io>(testing, "releaseIo");
+  // failWith(way: 'length' | 'memory' | 'api'): void
+  mount<fail_with>(testing, "failWith");
   // readonly verifies: boolean
   testing.Set("verifies", Napi::Boolean::New(env, kVerifies));
   return testing;

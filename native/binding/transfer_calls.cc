@@ -57,15 +57,17 @@ std::vector<BlockRecord> copy_records(const Napi::Value& parents, const Napi::Va
   return copies;
 }
 
-// Borrowed memory must be where it was, and as long.
+// Borrowed memory must be where it was. Its buffers cannot be resized, so it is as long as it was then.
 void check_borrowed(const AddonData& data, const std::shared_ptr<SharedStorage>& storage, const char* name) {
   if (!storage) return;
   const auto found = data.borrowed.find(storage->id());
   if (found == data.borrowed.end()) return;
   for (const BorrowedRegion& region : found->second) {
-    const std::span<std::uint8_t> bytes = read_bytes(region.array.Value(), name);
-    if (bytes.data() != region.data || bytes.size() != region.length) {
-      fail(Code::kDetachedArray, std::string(name) + " borrows an array that was resized since");
+    if (region.buffer.IsEmpty()) continue;
+    bool detached = false;
+    const Napi::Value buffer = region.buffer.Value();
+    if (napi_is_detached_arraybuffer(buffer.Env(), buffer, &detached) != napi_ok || detached) {
+      fail(Code::kDetachedArray, std::string(name) + " borrows an array that was detached since");
     }
   }
 }
@@ -105,15 +107,15 @@ Napi::Value start_transfer(AddonData& data, const Napi::CallbackInfo& info) {
   request.ticket = read_u32(info[0], "ticket");
   // Every property first: a getter may run JavaScript, which may detach what was read before.
   const Napi::Object object = read_object(info[1], "request");
-  request.path = read_path(object.Get("path"));
-  request.onboard = read_bool(object.Get("onboard"), "request.onboard");
-  const Napi::Value source = object.Get("source");
-  const Napi::Value via = object.Get("via");
-  const Napi::Value target = object.Get("target");
-  const Napi::Value moves = object.Get("moves");
-  const Napi::Value hashes = object.Get("hashes");
-  const Napi::Value parents = object.Get("parents");
-  const Napi::Value records = object.Get("records");
+  request.path = read_path(read_property(object, "path"));
+  request.onboard = read_bool(read_property(object, "onboard"), "request.onboard");
+  const Napi::Value source = read_property(object, "source");
+  const Napi::Value via = read_property(object, "via");
+  const Napi::Value target = read_property(object, "target");
+  const Napi::Value moves = read_property(object, "moves");
+  const Napi::Value hashes = read_property(object, "hashes");
+  const Napi::Value parents = read_property(object, "parents");
+  const Napi::Value records = read_property(object, "records");
 
   request.source = read_storage(source, "request.source").storage;
   if (!via.IsNull() && !via.IsUndefined()) request.via = read_storage(via, "request.via").storage;

@@ -8,46 +8,22 @@
 namespace kvtier {
 namespace {
 
-// What the finalizer of a window's ArrayBuffer is given. It may run long after the window was closed, when another is
-// open on the same slot, and after the environment's data is gone.
-struct WindowEnd {
-  std::weak_ptr<bool> alive;
-  AddonData* data;
-  const void* address;
-  std::uint64_t id;
-};
-
-using Windows = std::unordered_map<const void*, Window>;
-
-void release(Windows& windows, Windows::iterator entry) {
-  const Window window = std::move(entry->second);
-  windows.erase(entry);
-  window.client->release(window.storage);
-}
-
-void finalize(napi_env /*env*/, void* /*address*/, void* hint) {
-  const std::unique_ptr<WindowEnd> end(static_cast<WindowEnd*>(hint));
-  if (end->alive.expired()) return;
-  Windows& windows = end->data->windows;
-  const auto found = windows.find(end->address);
-  if (found != windows.end() && found->second.id == end->id) release(windows, found);
-}
-
-void detach(Windows& windows, Windows::iterator entry) {
-  const Napi::Value buffer = entry->second.buffer.Value();
-  if (!buffer.IsEmpty() && napi_detach_arraybuffer(buffer.Env(), buffer) != napi_ok) {
-    fail(Code::kInternal, "a window could not be detached");
+Windows::Memory memory_of(AddonData& data, const SharedStorage& storage, std::uint32_t region) {
+  const auto found = data.borrowed.find(storage.id());
+  if (found == data.borrowed.end()) return {storage.storage().share_memory(), nullptr};
+  const BorrowedRegion& borrowed = found->second[region];
+  const Napi::Uint8Array array = borrowed.array.Value();
+  const std::span<std::uint8_t> bytes = read_bytes(array, "storage");
+  if (bytes.data() != borrowed.data || bytes.size() != borrowed.length) {
+    fail(Code::kDetachedArray, "storage borrows an array that was detached or resized since");
   }
-  release(windows, entry);
+  return {nullptr, std::make_shared<Napi::Reference<Napi::Uint8Array>>(Napi::Persistent(array))};
 }
 
 }  // namespace
 
 void close_windows(AddonData& data, const SharedStorage& storage) {
-  for (auto entry = data.windows.begin(); entry != data.windows.end();) {
-    const auto current = entry++;
-    if (current->second.storage.get() == &storage) detach(data.windows, current);
-  }
+  data.windows.close_all(storage);
 }
 
 Napi::Value open_window(AddonData& data, const Napi::CallbackInfo& info) {
@@ -58,46 +34,19 @@ Napi::Value open_window(AddonData& data, const Napi::CallbackInfo& info) {
     fail(Code::kSlotOutOfRange, "slot " + std::to_string(slot) + " was asked for; the storage has " +
                                     std::to_string(storage.slot_count) + " slots");
   }
-  if (!storage.host_addressable || box.storage->storage().view().layout->kind() != LayoutKind::kContiguous) {
+  const SlotView view = box.storage->storage().view();
+  if (!storage.host_addressable || view.layout->kind() != LayoutKind::kContiguous) {
     fail(Code::kInvalidValue, "a window needs a storage of contiguous memory");
   }
-  const SlotView view = box.storage->storage().view();
-  const Fragment& fragment = view.layout->fragments()[0];
-  std::byte* address = view.regions[fragment.region] + fragment.offset + fragment.step * slot;
-  if (data.windows.contains(address)) {
-    fail(Code::kInvalidValue, "a window on slot " + std::to_string(slot) + " is open");
-  }
-  const std::shared_ptr<SharedStorage> shared = box.storage;
-  const std::shared_ptr<EngineClient> client = box.client;
-  check(client->hold(shared));
-  auto end = std::make_unique<WindowEnd>(WindowEnd{data.alive, &data, address, data.next_window_id++});
-  const std::uint64_t id = end->id;
-  napi_value buffer = nullptr;
-  const napi_status status =
-      napi_create_external_arraybuffer(info.Env(), address, fragment.length, &finalize, end.get(), &buffer);
-  if (status != napi_ok) {
-    client->release(shared);
-    fail(Code::kUnsupported, "this build of Node.js does not allow ArrayBuffers over foreign memory");
-  }
-  static_cast<void>(end.release());
-  const Napi::ArrayBuffer window(info.Env(), buffer);
-  data.windows.emplace(address, Window{id, Napi::Weak(window), client, shared});
-  return window;
+  return data.windows.open(box.client, box.storage, slot,
+                           memory_of(data, *box.storage, view.layout->fragments()[0].region));
 }
 
 Napi::Value close_window(AddonData& data, const Napi::CallbackInfo& info) {
   if (!info[0].IsArrayBuffer()) {
     fail(Code::kInvalidType, "window must be an ArrayBuffer of openWindow, got " + describe_value(info[0]));
   }
-  void* address = nullptr;
-  std::size_t length = 0;
-  if (napi_get_arraybuffer_info(info.Env(), info[0], &address, &length) != napi_ok) address = nullptr;
-  const auto found = data.windows.find(address);
-  // The address alone would also fit the array that a storage borrows.
-  if (found == data.windows.end() || !found->second.buffer.Value().StrictEquals(info[0])) {
-    fail(Code::kReleased, "the window was closed before, or is none");
-  }
-  detach(data.windows, found);
+  data.windows.close(info[0]);
   return info.Env().Undefined();
 }
 

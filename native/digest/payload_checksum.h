@@ -30,7 +30,6 @@ class PayloadChecksum {
  private:
   void close_leaf() noexcept;
 
-  std::uint64_t seed_ = 0;
   std::uint64_t part_bytes_ = 0;
   std::uint64_t part_left_ = 0;  // bytes until the part ends
   std::uint64_t leaf_left_ = 0;  // bytes until the leaf ends

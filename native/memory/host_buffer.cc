@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,9 +28,14 @@ constexpr unsigned kMaxTouchThreads = 64;
 constexpr int kPopulateWrite = 23;
 #endif
 
+Status out_of_memory(std::size_t size_bytes, std::optional<std::uint64_t> available_bytes, const std::string& why) {
+  const std::string available = available_bytes ? std::to_string(*available_bytes) : "an unknown number";
+  return Status(Code::kOutOfMemory,
+                std::to_string(size_bytes) + " bytes of host memory asked for, " + available + " available: " + why);
+}
+
 Status out_of_memory(std::size_t size_bytes, const std::string& why) {
-  return Status(Code::kOutOfMemory, std::to_string(size_bytes) + " bytes of host memory asked for, " +
-                                        std::to_string(system_memory().available_bytes) + " available: " + why);
+  return out_of_memory(size_bytes, system_memory().available_bytes, why);
 }
 
 void touch_each_page(std::byte* data, std::size_t length) noexcept {
@@ -79,6 +85,11 @@ int touch_in_parallel(std::byte* data, std::size_t length, unsigned threads) {
 
 }  // namespace
 
+Status check_room(std::size_t size_bytes, std::optional<std::uint64_t> available_bytes) {
+  if (!available_bytes || size_bytes <= *available_bytes) return Status::ok();
+  return out_of_memory(size_bytes, available_bytes, "more than is free");
+}
+
 Result<HostBuffer> HostBuffer::allocate(std::size_t size_bytes, const HostBufferOptions& options) {
   if (size_bytes == 0) return Status(Code::kInvalidValue, "0 bytes of host memory asked for; at least 1 is needed");
   const auto mapped = checked_round_up(size_bytes, kHugePageBytes);
@@ -87,8 +98,7 @@ Result<HostBuffer> HostBuffer::allocate(std::size_t size_bytes, const HostBuffer
 
   // A machine that overcommits hands out any size and ends the process at the first touch: ask before touching.
   if (options.prefault) {
-    const std::uint64_t available = system_memory().available_bytes;
-    if (available != 0 && size_bytes > available) return out_of_memory(size_bytes, "more than is free");
+    if (Status status = check_room(size_bytes, system_memory().available_bytes); !status.is_ok()) return status;
   }
 
   void* const address = ::mmap(nullptr, *reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -127,7 +137,8 @@ HostBuffer::~HostBuffer() {
 HostBuffer::HostBuffer(HostBuffer&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),
-      mapped_(std::exchange(other.mapped_, 0)) {}
+      mapped_(std::exchange(other.mapped_, 0)),
+      keeps_addresses_(other.keeps_addresses_.exchange(false)) {}
 
 HostBuffer& HostBuffer::operator=(HostBuffer&& other) noexcept {
   if (this != &other) {
@@ -135,15 +146,23 @@ HostBuffer& HostBuffer::operator=(HostBuffer&& other) noexcept {
     data_ = std::exchange(other.data_, nullptr);
     size_ = std::exchange(other.size_, 0);
     mapped_ = std::exchange(other.mapped_, 0);
+    keeps_addresses_ = other.keeps_addresses_.exchange(false);
   }
   return *this;
 }
 
 void HostBuffer::release() noexcept {
-  if (data_ != nullptr) ::munmap(data_, mapped_);
+  constexpr int kFresh = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  if (data_ != nullptr && keeps_addresses_) {
+    // Where that fails the old bytes stay, which is safe as well.
+    (void)::mmap(data_, mapped_, PROT_READ | PROT_WRITE, kFresh, -1, 0);
+  } else if (data_ != nullptr) {
+    ::munmap(data_, mapped_);
+  }
   data_ = nullptr;
   size_ = 0;
   mapped_ = 0;
+  keeps_addresses_ = false;
 }
 
 }  // namespace kvtier

@@ -2,8 +2,10 @@
 // so that no transfer pays for a first touch. One owner; the bytes may be used from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "core/status.h"
 
@@ -14,9 +16,13 @@ struct HostBufferOptions {
   unsigned threads = 2;
 };
 
+// Whether memory that is touched at once may be asked for: kOutOfMemory where the system says that it has less; OK
+// where it does not say.
+[[nodiscard]] Status check_room(std::size_t size_bytes, std::optional<std::uint64_t> available_bytes);
+
 class HostBuffer {
  public:
-  // Fails with kOutOfMemory when the system does not give `size_bytes`; kInvalidValue for 0.
+  // Zeroed. Fails with kOutOfMemory when the system does not give `size_bytes`; kInvalidValue for 0.
   [[nodiscard]] static Result<HostBuffer> allocate(std::size_t size_bytes, const HostBufferOptions& options = {});
 
   HostBuffer() noexcept = default;
@@ -28,12 +34,16 @@ class HostBuffer {
 
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  // Somebody out of reach may use the bytes later: when the buffer goes, the system gets its memory back, but nothing
+  // else ever gets its addresses, which read as zero from then on. Any thread.
+  void keep_addresses() noexcept { keeps_addresses_.store(true, std::memory_order_relaxed); }
 
  private:
   void release() noexcept;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   std::size_t mapped_ = 0;
+  std::atomic<bool> keeps_addresses_{false};
 };
 
 }  // namespace kvtier

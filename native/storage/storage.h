@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "core/status.h"
@@ -11,6 +12,7 @@
 #include "digest/sequence_hash.h"
 #include "kernels/copy_block.h"
 #include "layout/group_shape.h"
+#include "memory/host_buffer.h"
 
 namespace kvtier {
 
@@ -23,6 +25,8 @@ struct StorageInfo {
   bool host_addressable = false;  // view() works: blocks are copied by the CPU
   bool keeps_checksums = false;   // checksum_at()/set_checksum() work
   bool persistent = false;        // write_run()/read_run() work; survives the process
+  bool borrowed = false;          // the memory belongs to whoever lent it
+  std::uint64_t disk = 0;         // persistent: which disk it lies on; storages of one disk are taken to stall together
 };
 
 // What a persistent storage keeps beside a block's bytes.
@@ -48,6 +52,9 @@ class Storage {
 
   // host_addressable: the layout and regions of the slots. Any thread.
   [[nodiscard]] virtual SlotView view() const noexcept { return {}; }
+  // host_addressable: a share of the regions, which stay where they are until it is let go, also when the storage is
+  // gone; nullptr where they are not the storage's own. Any thread.
+  [[nodiscard]] virtual std::shared_ptr<HostBuffer> share_memory() const noexcept { return nullptr; }
 
   // keeps_checksums. Different slots from different threads; one slot from one thread at a time.
   [[nodiscard]] virtual Checksum checksum_at(std::uint32_t /*slot*/) const noexcept { return {}; }

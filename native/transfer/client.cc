@@ -1,5 +1,6 @@
 // EngineClient: one environment's share of the engine.
 #include <algorithm>
+#include <list>
 #include <string>
 #include <utility>
 
@@ -23,6 +24,17 @@ Direction direction_of(const TransferRequest& request, const PathTraits& traits)
   return request.onboard ? Direction::kRead : Direction::kWrite;
 }
 
+// The disk that a path goes to, and whether it may end after its environment.
+void look_at_storages(Batch& batch) noexcept {
+  const TransferRequest& request = batch.request;
+  batch.detachable = !batch.traits.memory_only();
+  for (const SharedStorage* storage : {request.source.get(), request.via.get(), request.target.get()}) {
+    if (storage == nullptr) continue;
+    if (storage->info().persistent) batch.disk = storage->info().disk;
+    if (storage->info().borrowed) batch.detachable = false;
+  }
+}
+
 std::shared_ptr<Batch> make_batch(TransferRequest&& request, std::shared_ptr<ClientState> client) {
   auto batch = std::make_shared<Batch>();
   batch->client = std::move(client);
@@ -35,6 +47,7 @@ std::shared_ptr<Batch> make_batch(TransferRequest&& request, std::shared_ptr<Cli
   batch->unknown_blocks = static_cast<std::uint32_t>(request.moves.size());
   batch->outcomes.assign(request.moves.size(), kUnknownOutcome);
   batch->request = std::move(request);
+  look_at_storages(*batch);
   return batch;
 }
 
@@ -50,10 +63,12 @@ Result<std::unique_ptr<EngineClient>> EngineClient::open(const EngineOptions& op
   Result<std::shared_ptr<Engine>> engine = Engine::acquire(options.threads);
   if (!engine.is_ok()) return engine.status();
   std::unique_ptr<EngineClient> client(new EngineClient());
-  client->engine_ = std::move(engine).value();
+  client->owner_ = std::move(engine).value();
+  client->engine_ = client->owner_.get();
   client->state_ = std::make_shared<ClientState>();
   client->state_->limits.bytes_in_flight = {options.read_bytes_in_flight, options.write_bytes_in_flight};
   client->state_->limits.queue_blocks = options.queue_blocks;
+  client->state_->limits.queue_tasks = options.queue_tasks;
   client->state_->listener = &listener;
   return client;
 }
@@ -63,80 +78,92 @@ EngineClient::~EngineClient() {
 }
 
 void EngineClient::widen(const EngineOptions& options) {
-  if (!engine_) return;
-  const Engine::Lock lock(engine_->mutex_);
+  Engine* const engine = engine_;
+  if (engine == nullptr) return;
+  Engine::Lock lock(engine->mutex_);
   ClientLimits& limits = state_->limits;
   limits.bytes_in_flight[0] = std::max(limits.bytes_in_flight[0], options.read_bytes_in_flight);
   limits.bytes_in_flight[1] = std::max(limits.bytes_in_flight[1], options.write_bytes_in_flight);
   limits.queue_blocks = std::max(limits.queue_blocks, options.queue_blocks);
+  engine->unlock(lock);
 }
 
 Result<std::shared_ptr<SharedStorage>> EngineClient::adopt(std::unique_ptr<Storage> storage,
                                                            std::shared_ptr<const void> keeps) {
+  Engine* const engine = engine_;
+  if (engine == nullptr) return closed();
   const StorageInfo& info = storage->info();
   if (info.persistent) {
-    const Status status = engine_->ensure_staging(info.slot_stride * run_blocks(info.slot_stride));
+    const Status status = engine->ensure_staging(info.slot_stride * run_blocks(info.slot_stride));
     if (!status.is_ok()) return status;
   }
   std::uint64_t id = 0;
   {
-    const Engine::Lock lock(engine_->mutex_);
-    id = engine_->next_storage_id_++;
+    const Engine::Lock lock(engine->mutex_);
+    id = engine->next_storage_id_++;
   }
   return SharedStorage::make(id, std::move(storage), std::move(keeps));
 }
 
 Status EngineClient::close(const std::shared_ptr<SharedStorage>& storage, std::uint32_t ticket) {
-  if (!engine_) return closed();
+  Engine* const engine = engine_;
+  if (engine == nullptr) return closed();
   std::vector<std::shared_ptr<Batch>> waiting;  // let go after the lock
-  Engine::Lock lock(engine_->mutex_);
+  Engine::Lock lock(engine->mutex_);
   if (state_->closed) return closed();
   if (storage->use.closing) return closed_storage(*storage);
   storage->use.closing = true;
   storage->use.reports_close = true;
   storage->use.close_ticket = ticket;
   // The storage must not be destroyed under the batches below while the lock is given up for their reports.
-  engine_->begin_use(*storage);
-  waiting = engine_->schedule_.waiting_of(*state_);
+  engine->begin_use(*storage);
+  waiting = engine->schedule_.waiting_of(*state_);
   for (const std::shared_ptr<Batch>& batch : waiting) {
     if (!uses(*batch, *storage)) continue;
-    engine_->end_early(*batch, Code::kClosed, false);
-    engine_->report_batch(lock, batch);
+    engine->end_early(*batch, Code::kClosed, false);
+    engine->report_batch(lock, batch);
   }
-  engine_->end_use(state_, storage);
+  engine->end_use(state_, storage);
+  engine->unlock(lock);
   return Status::ok();
 }
 
 void EngineClient::retire(const std::shared_ptr<SharedStorage>& storage) {
-  if (!engine_) return;
-  const Engine::Lock lock(engine_->mutex_);
+  Engine* const engine = engine_;
+  if (engine == nullptr) return;
+  Engine::Lock lock(engine->mutex_);
   if (std::exchange(storage->use.closing, true)) return;
-  engine_->destroy_when_unused(state_, storage);
+  engine->destroy_when_unused(state_, storage);
+  engine->unlock(lock);
 }
 
 Status EngineClient::hold(const std::shared_ptr<SharedStorage>& storage) {
-  if (!engine_) return closed();
-  const Engine::Lock lock(engine_->mutex_);
+  Engine* const engine = engine_;
+  if (engine == nullptr) return closed();
+  const Engine::Lock lock(engine->mutex_);
   if (state_->closed) return closed();
   if (storage->use.closing) return closed_storage(*storage);
-  engine_->begin_use(*storage);
+  engine->begin_use(*storage);
   return Status::ok();
 }
 
 void EngineClient::release(const std::shared_ptr<SharedStorage>& storage) {
-  if (!engine_) return;
-  const Engine::Lock lock(engine_->mutex_);
-  engine_->end_use(state_, storage);
+  Engine* const engine = engine_;
+  if (engine == nullptr) return;
+  Engine::Lock lock(engine->mutex_);
+  engine->end_use(state_, storage);
+  engine->unlock(lock);
 }
 
 Status EngineClient::submit(TransferRequest&& request) {
-  if (!engine_) return closed();
+  Engine* const engine = engine_;
+  if (engine == nullptr) return closed();
   if (Status status = validate(request); !status.is_ok()) return status;
   const std::uint32_t ticket = request.ticket;
   std::shared_ptr<Batch> batch = make_batch(std::move(request), state_);
   const auto blocks = static_cast<std::uint32_t>(batch->request.moves.size());
 
-  Engine::Lock lock(engine_->mutex_);
+  Engine::Lock lock(engine->mutex_);
   if (state_->closed) return closed();
   for (const SharedStorage* storage :
        {batch->request.source.get(), batch->request.via.get(), batch->request.target.get()}) {
@@ -150,65 +177,78 @@ Status EngineClient::submit(TransferRequest&& request) {
     return Status(Code::kInvalidValue, "ticket " + std::to_string(ticket) + " is in use");
   }
   for (SharedStorage* storage : {batch->request.source.get(), batch->request.via.get(), batch->request.target.get()}) {
-    if (storage != nullptr) engine_->begin_use(*storage);
+    if (storage != nullptr) engine->begin_use(*storage);
   }
   state_->blocks += blocks;
   if (blocks == 0) {
-    engine_->report_batch(lock, batch);
-    return Status::ok();
+    engine->report_batch(lock, batch);
+  } else {
+    engine->schedule_.add(*batch);
   }
-  engine_->schedule_.add(batch);
-  engine_->wake_.notify_one();
+  engine->unlock(lock);
   return Status::ok();
 }
 
 void EngineClient::cancel(std::uint32_t ticket, Code code) {
-  if (!engine_) return;
+  Engine* const engine = engine_;
+  if (engine == nullptr) return;
   std::shared_ptr<Batch> batch;  // let go after the lock
-  Engine::Lock lock(engine_->mutex_);
+  Engine::Lock lock(engine->mutex_);
   const auto found = state_->batches.find(ticket);
   if (found == state_->batches.end()) return;
   batch = found->second;
-  engine_->end_early(*batch, code, true);
-  engine_->report_batch(lock, batch);
+  engine->end_early(*batch, code, true);
+  engine->report_batch(lock, batch);
+  engine->unlock(lock);
 }
 
 Status EngineClient::start(std::uint32_t ticket, Lane lane, std::vector<std::shared_ptr<SharedStorage>> uses,
                            std::function<TaskOutcome()> body) {
-  if (!engine_) return closed();
+  Engine* const engine = engine_;
+  if (engine == nullptr) return closed();
+  KVTIER_CHECK(lane != Lane::kDisk || uses.empty() || uses.front()->info().persistent);
   auto task = std::make_unique<Task>();
   task->client = state_;
   task->lane = lane;
   task->ticket = ticket;
   task->body = std::move(body);
-  const Engine::Lock lock(engine_->mutex_);
+  Engine::Lock lock(engine->mutex_);
   if (state_->closed) return closed();
   for (const std::shared_ptr<SharedStorage>& storage : uses) {
     if (storage->use.closing) return closed_storage(*storage);
   }
-  for (const std::shared_ptr<SharedStorage>& storage : uses) engine_->begin_use(*storage);
+  if (state_->tasks >= state_->limits.queue_tasks) {
+    return Status(Code::kQueueFull,
+                  std::to_string(state_->tasks) + " calls have not ended; more than that are not taken");
+  }
+  for (const std::shared_ptr<SharedStorage>& storage : uses) engine->begin_use(*storage);
+  ++state_->tasks;
   task->uses = std::move(uses);
-  engine_->schedule_.add(std::move(task));
-  engine_->wake_.notify_one();
+  engine->schedule_.add(std::move(task));
+  engine->unlock(lock);
   return Status::ok();
 }
 
-void EngineClient::shutdown() noexcept {
-  if (!engine_) return;
-  // Declared before the lock, so that what they hold is let go outside it.
-  std::vector<std::unique_ptr<Task>> tasks;
-  std::unordered_map<std::uint32_t, std::shared_ptr<Batch>> batches;
+void EngineClient::shutdown(std::chrono::milliseconds patience) noexcept {
+  Engine* const engine = engine_;
+  if (engine == nullptr) return;
+  ClientState& state = *state_;
   {
-    Engine::Lock lock(engine_->mutex_);
-    state_->closed = true;
-    for (const auto& [ticket, batch] : state_->batches) engine_->end_early(*batch, Code::kClosed, true);
-    tasks = engine_->schedule_.drop_tasks(*state_);
-    engine_->drained_.wait(lock, [&] { return state_->running == 0; });
-    batches = std::exchange(state_->batches, {});
+    // Declared before the lock, so that what they hold is let go outside it.
+    std::list<std::unique_ptr<Task>> tasks;
+    std::unordered_map<std::uint32_t, std::shared_ptr<Batch>> batches;
+    Engine::Lock lock(engine->mutex_);
+    state.closed = true;
+    tasks = engine->schedule_.drop(state);
+    engine_ = nullptr;
+    engine->drained_.wait_for(lock, patience, [&] { return state.running == 0 && state.reporting == 0; });
+    engine->drained_.wait(lock, [&] { return state.running == state.detachable && state.reporting == 0; });
+    state.abandoned = true;
+    engine->abandoned_ += state.running;
+    batches = std::exchange(state.batches, {});
+    engine->unlock(lock);
   }
-  batches.clear();
-  tasks.clear();
-  engine_.reset();
+  Engine::let_go(std::move(owner_));
 }
 
 }  // namespace kvtier

@@ -2,18 +2,19 @@
 
 #include <algorithm>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "core/check.h"
+#include "platform/cpu.h"
 
 namespace kvtier {
 namespace {
 
 // Never destroyed, so that threads that outlive main() find it.
 struct Registry {
-  std::mutex mutex;              // guards `engine`
-  std::weak_ptr<Engine> engine;  // the process's, while a client holds it
+  std::mutex mutex;                 // guards all below; taken before an engine's
+  std::weak_ptr<Engine> engine;     // the process's, while anybody holds it
+  std::shared_ptr<Engine> lasting;  // the same, while work of it was abandoned
 };
 
 Registry& registry() {
@@ -21,18 +22,14 @@ Registry& registry() {
   return *instance;
 }
 
-unsigned processors() noexcept {
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
 // Most of them wait for a disk most of the time.
 unsigned default_threads() noexcept {
-  return std::clamp(2 * processors(), 2u, 8u);
+  return std::clamp(2 * cpu_count(), 2u, 8u) + kReservedThreads;
 }
 
 // A copy keeps a processor busy, and one is the event loop's.
 unsigned copy_limit() noexcept {
-  return std::max(1u, processors() - 1);
+  return std::max(1u, cpu_count() - 1);
 }
 
 }  // namespace
@@ -41,7 +38,8 @@ Result<std::shared_ptr<Engine>> Engine::acquire(unsigned threads) {
   const std::lock_guard guard(registry().mutex);
   if (std::shared_ptr<Engine> engine = registry().engine.lock()) return engine;
   // make_shared would keep the engine's memory as long as the weak pointer.
-  std::shared_ptr<Engine> engine(new Engine(threads == 0 ? default_threads() : std::min(threads, kMaxEngineThreads)));
+  std::shared_ptr<Engine> engine(
+      new Engine(threads == 0 ? default_threads() : std::clamp(threads, kMinEngineThreads, kMaxEngineThreads)));
   for (Seat& seat : engine->seats_) {
     Result<Thread> thread = Thread::start("kvtier-engine", [raw = engine.get(), &seat] { raw->work(seat); });
     if (!thread.is_ok()) return thread.status();
@@ -49,6 +47,17 @@ Result<std::shared_ptr<Engine>> Engine::acquire(unsigned threads) {
   }
   registry().engine = engine;
   return engine;
+}
+
+void Engine::let_go(std::shared_ptr<Engine> engine) noexcept {
+  std::shared_ptr<Engine> other;  // let go after the lock, and before `engine`
+  const std::lock_guard guard(registry().mutex);
+  const Lock lock(engine->mutex_);
+  if (engine->abandoned_ > 0) {
+    registry().lasting = engine;
+  } else {
+    other = std::exchange(registry().lasting, nullptr);
+  }
 }
 
 Engine::Engine(unsigned threads) : thread_count_(threads), schedule_(threads, copy_limit()), seats_(threads) {}
@@ -80,52 +89,74 @@ void Engine::work(Seat& seat) {
       ++idle_;
       wake_.wait(lock);
       --idle_;
+      waking_ = false;
       continue;
     }
-    // One thread wakes the next, as far as there is work: no herd.
-    if (idle_ > 0 && schedule_.has_waiting()) wake_.notify_one();
+    const std::shared_ptr<ClientState> client = work.task ? work.task->client : work.batch->client;
+    const bool detachable = work.task ? work.task->lane == Lane::kDisk : work.batch->detachable;
+    enter(*client, detachable);
+    unlock(lock);
     if (work.task) {
       run_task(lock, work);
     } else {
       run_op(lock, work, runner, {staging.data(), staging.size()});
     }
+    // What the work was the last to hold goes without the lock, and before shutdown() stops waiting for it.
+    lock.unlock();
+    work = Work();
+    lock.lock();
+    leave(*client, detachable);
   }
 }
 
-void Engine::run_op(Lock& lock, Work& work, Runner& runner, std::span<std::byte> staging) {
+// Work becomes startable under the lock only, and whoever makes it so comes here, or is an engine thread, which looks
+// at the schedule before it sleeps. No wake-up is lost: when there is something to start and no thread is woken here,
+// then either none sleeps, and each looks at the schedule under the lock before it does; or `waking_` is set, and then
+// a thread has still to take the lock after its sleep. It clears `waking_` and looks at the schedule before it gives
+// the lock up, whatever woke it, and comes here again when it found work: as many threads wake as there is work for,
+// one after the other. The notification itself follows the lock, or the woken thread would run into it; one that
+// arrives when all threads that slept are up already is one that nobody needs.
+bool Engine::must_wake() noexcept {
+  if (idle_ == 0 || waking_ || !schedule_.can_start()) return false;
+  waking_ = true;
+  return true;
+}
+
+void Engine::unlock(Lock& lock) {
+  const bool wake = must_wake();
   lock.unlock();
+  if (wake) wake_.notify_one();
+}
+
+void Engine::run_op(Lock& lock, Work& work, Runner& runner, std::span<std::byte> staging) {
   const OpResult result = runner.run(*work.batch, work.op, staging);
   lock.lock();
   schedule_.finish(work);
   commit(work, result);
   report_batch(lock, work.batch);
-  const std::shared_ptr<ClientState> client = work.batch->client;
-  // What the batch was the last to hold goes without the lock, and before the client's shutdown() returns.
-  lock.unlock();
-  work.batch.reset();
-  lock.lock();
-  leave(*client);
 }
 
 void Engine::run_task(Lock& lock, Work& work) {
-  lock.unlock();
-  TaskOutcome outcome = work.task->body();
-  work.task->body = nullptr;
+  Task& task = *work.task;
+  TaskOutcome outcome;
+  if (task.closes) {
+    task.closes->destroy();
+  } else {
+    outcome = task.body();
+    task.body = nullptr;
+  }
   lock.lock();
   schedule_.finish(work);
-  for (const std::shared_ptr<SharedStorage>& storage : work.task->uses) end_use(work.task->client, storage);
-  report_task(lock, *work.task, outcome);
-  const std::shared_ptr<ClientState> client = work.task->client;
-  // As in run_op().
+  if (!task.closes) --task.client->tasks;
+  for (const std::shared_ptr<SharedStorage>& storage : task.uses) end_use(task.client, storage);
+  report_task(lock, task, outcome);
   lock.unlock();
-  work.task.reset();
   outcome = TaskOutcome();
   lock.lock();
-  leave(*client);
 }
 
 void Engine::report_task(Lock& lock, const Task& task, TaskOutcome& outcome) {
-  if (!task.reports || task.client->closed) return;
+  if (task.client->closed) return;
   Report report;
   report.ticket = task.ticket;
   report.done = true;
@@ -133,16 +164,18 @@ void Engine::report_task(Lock& lock, const Task& task, TaskOutcome& outcome) {
   report.code = outcome.code;
   report.message = std::move(outcome.message);
   report.payload = std::move(outcome.payload);
-  lock.unlock();
-  task.client->listener->report(std::move(report));
-  lock.lock();
+  Listener& listener = *task.client->listener;
+  enter_listener(lock, *task.client);
+  if (task.closes) listener.storage_closed(task.closes->id());
+  if (task.reports) listener.report(std::move(report));
+  leave_listener(lock, *task.client);
 }
 
 void Engine::commit(const Work& work, const OpResult& result) {
   Batch& batch = *work.batch;
   --batch.running_ops;
   batch.client->blocks -= work.op.count;
-  if (batch.cancelled.load(std::memory_order_relaxed)) return;
+  if (batch.cancelled.load(std::memory_order_relaxed) || batch.client->closed) return;
   batch.unknown_blocks -= work.op.count;
   const TransferRequest& request = batch.request;
   for (std::uint32_t i = 0; i < work.op.count; ++i) {
@@ -198,9 +231,9 @@ void Engine::report_batch(Lock& lock, const std::shared_ptr<Batch>& batch) {
       batch->client->batches.erase(batch->request.ticket);
     }
     batch->reporting = true;
-    lock.unlock();
+    enter_listener(lock, *batch->client);
     batch->client->listener->report(std::move(report));
-    lock.lock();
+    leave_listener(lock, *batch->client);
     batch->reporting = false;
     if (settled) end_uses(*batch);
   }
@@ -228,20 +261,34 @@ void Engine::destroy_when_unused(const std::shared_ptr<ClientState>& client,
   if (!storage->use.closing || storage->use.users != 0 || client->closed) return;
   auto task = std::make_unique<Task>();
   task->client = client;
+  task->lane = storage->info().persistent ? Lane::kDisk : Lane::kShort;
   task->reports = storage->use.reports_close;
   task->ticket = storage->use.close_ticket;
-  task->body = [storage, listener = client->listener] {
-    storage->destroy();
-    listener->storage_closed(storage->id());
-    return TaskOutcome{};
-  };
+  task->closes = storage;
   schedule_.add(std::move(task));
-  wake_.notify_one();
 }
 
-void Engine::leave(ClientState& client) noexcept {
+void Engine::enter_listener(Lock& lock, ClientState& client) noexcept {
+  ++client.reporting;
+  lock.unlock();
+}
+
+void Engine::leave_listener(Lock& lock, ClientState& client) noexcept {
+  lock.lock();
+  --client.reporting;
+  if (client.closed) drained_.notify_all();
+}
+
+void Engine::enter(ClientState& client, bool detachable) noexcept {
+  ++client.running;
+  if (detachable) ++client.detachable;
+}
+
+void Engine::leave(ClientState& client, bool detachable) noexcept {
   --client.running;
-  if (client.closed && client.running == 0) drained_.notify_all();
+  if (detachable) --client.detachable;
+  if (client.abandoned) --abandoned_;
+  if (client.closed) drained_.notify_all();
 }
 
 Status Engine::ensure_staging(std::uint64_t size_bytes) {

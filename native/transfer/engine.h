@@ -1,11 +1,14 @@
 // The process-wide transfer engine: threads that run transfers and tasks of all environments. The first client starts
-// the threads, the last one joins them. A client belongs to one environment; its functions are called by that
-// environment's thread, adopt() also by the tasks it started. Everything is reported through the client's Listener.
+// the threads, the last one joins them, unless a disk keeps one from ending. A client belongs to one environment; its
+// functions are called by that environment's thread, adopt() and retire() also by the tasks it started. Everything is
+// reported through the client's Listener.
 //
 // Life of a transfer: submit (validated, planned, queued) -> operations run on threads -> done (every block's outcome
 // is known, or the transfer was cancelled) -> settled (nothing touches the memory any more).
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -24,18 +27,24 @@
 namespace kvtier {
 
 struct EngineOptions {
-  unsigned threads = 0;  // of the process; the first client's wish counts. 0 = twice the processors, between 2 and 8
-  std::uint64_t read_bytes_in_flight = std::uint64_t{8} << 20;
-  std::uint64_t write_bytes_in_flight = std::uint64_t{8} << 20;
-  std::uint32_t queue_blocks = 65536;  // blocks submitted and not finished
+  // Of the process; the first client's wish counts, within the limits below. 0: as many as keep twice the processors
+  // (between 2 and 8) waiting for one disk.
+  unsigned threads = 0;
+  std::uint64_t read_bytes_in_flight = std::uint64_t{8} << 20;   // for each disk, and for copies towards the GPU
+  std::uint64_t write_bytes_in_flight = std::uint64_t{8} << 20;  // for each disk, and for copies away from the GPU
+  std::uint32_t queue_blocks = 65536;                            // blocks submitted and not finished
+  std::uint32_t queue_tasks = 16384;                             // tasks started and not finished
 };
 
+inline constexpr unsigned kMinEngineThreads = kReservedThreads + 1;
 inline constexpr unsigned kMaxEngineThreads = 64;
 
 class Engine {
  public:
   // The process's engine, started if there is none. Any thread. Fails with kOutOfMemory.
   [[nodiscard]] static Result<std::shared_ptr<Engine>> acquire(unsigned threads);
+  // Lets go of an engine. One with abandoned work stays, as the process's engine, until a client that comes later goes.
+  static void let_go(std::shared_ptr<Engine> engine) noexcept;
   // Joins the threads. Not on one of them.
   ~Engine();
   Engine(const Engine&) = delete;
@@ -54,10 +63,14 @@ class Engine {
 
   explicit Engine(unsigned threads);
   void work(Seat& seat);
+  // Without the lock, which they leave held.
   void run_op(Lock& lock, Work& work, Runner& runner, std::span<std::byte> staging);
   void run_task(Lock& lock, Work& work);
+  // The rest is called with the lock held; the report functions give it up while they are in the listener.
+  // Gives the lock up, and wakes a thread where one is missing. Whoever made work startable ends with it.
+  void unlock(Lock& lock);
+  [[nodiscard]] bool must_wake() noexcept;
   void report_task(Lock& lock, const Task& task, TaskOutcome& outcome);
-  // The rest is called with the lock held; report_batch() gives it up while it is in the listener.
   void commit(const Work& work, const OpResult& result);
   void end_early(Batch& batch, Code code, bool running_too);
   void report_batch(Lock& lock, const std::shared_ptr<Batch>& batch);
@@ -65,7 +78,10 @@ class Engine {
   void begin_use(SharedStorage& storage) noexcept;
   void end_use(const std::shared_ptr<ClientState>& client, const std::shared_ptr<SharedStorage>& storage);
   void destroy_when_unused(const std::shared_ptr<ClientState>& client, const std::shared_ptr<SharedStorage>& storage);
-  void leave(ClientState& client) noexcept;
+  void enter_listener(Lock& lock, ClientState& client) noexcept;
+  void leave_listener(Lock& lock, ClientState& client) noexcept;
+  void enter(ClientState& client, bool detachable) noexcept;
+  void leave(ClientState& client, bool detachable) noexcept;
   [[nodiscard]] Status ensure_staging(std::uint64_t size_bytes);
 
   const unsigned thread_count_;
@@ -73,10 +89,12 @@ class Engine {
   // Guards all below, every ClientState, SharedStorage::use, and what Batch says is guarded.
   std::mutex mutex_;
   std::condition_variable wake_;     // there may be work, or the threads must end
-  std::condition_variable drained_;  // a client's running work may have ended
+  std::condition_variable drained_;  // a closed client's running work, or a report of it, may have ended
   Schedule schedule_;
-  unsigned idle_ = 0;
+  unsigned idle_ = 0;    // threads that wait for wake_
+  bool waking_ = false;  // a notification is under way to one of them
   bool stopping_ = false;
+  std::uint32_t abandoned_ = 0;  // operations and tasks that run for clients that have gone
   std::uint64_t staging_bytes_ = 0;
   std::uint64_t next_storage_id_ = 1;
   std::vector<Seat> seats_;
@@ -87,6 +105,9 @@ class Engine {
 
 class EngineClient {
  public:
+  // How long shutdown() waits for disks. Long enough for one that works, so that files are closed and locks released.
+  static constexpr std::chrono::milliseconds kPatience{1000};
+
   // `listener` outlives the client's shutdown(). Fails with kOutOfMemory, kInvalidValue.
   [[nodiscard]] static Result<std::unique_ptr<EngineClient>> open(const EngineOptions& options, Listener& listener);
   // Shuts down.
@@ -98,7 +119,8 @@ class EngineClient {
   void widen(const EngineOptions& options);
 
   // Shares a storage with the engine; staging buffers for it are made here, not later. `keeps` is let go after the
-  // storage. Takes long (memory is touched): not on an event loop, unless the storage is not persistent.
+  // storage. Takes long (memory is touched): not on an event loop, unless the storage is not persistent. Fails with
+  // kClosed, kOutOfMemory.
   [[nodiscard]] Result<std::shared_ptr<SharedStorage>> adopt(std::unique_ptr<Storage> storage,
                                                              std::shared_ptr<const void> keeps = nullptr);
   // New transfers are refused from here on; what is queued is cancelled with kClosed, what runs ends. Then the storage
@@ -116,19 +138,26 @@ class EngineClient {
   // running operation still does is not published. No effect when the ticket is not a transfer in flight.
   void cancel(std::uint32_t ticket, Code code);
 
-  // Runs `body` on an engine thread and reports its outcome. `uses` stay open meanwhile. Fails with kClosed.
+  // Runs `body` on an engine thread and reports its outcome. `uses` stay open meanwhile. A task of Lane::kDisk is about
+  // the first of `uses`, a persistent one, or about a disk that nobody knows yet; it may end after shutdown(), so it
+  // shares what it needs. Fails with kClosed, kQueueFull.
   [[nodiscard]] Status start(std::uint32_t ticket, Lane lane, std::vector<std::shared_ptr<SharedStorage>> uses,
                              std::function<TaskOutcome()> body);
 
   // Drops what is queued, waits for what runs, and ends the client's share of the engine. Afterwards every call fails
-  // with kClosed or does nothing, and the listener is not called any more.
-  void shutdown() noexcept;
+  // with kClosed or does nothing, and the listener is not called any more. What may be stuck in a disk is waited for no
+  // longer than `patience`, unless it touches memory that was lent: the rest ends when the disk answers, and touches
+  // nothing of the environment.
+  void shutdown(std::chrono::milliseconds patience = kPatience) noexcept;
 
  private:
   EngineClient() = default;
 
   std::shared_ptr<ClientState> state_;
-  std::shared_ptr<Engine> engine_;  // null after shutdown()
+  std::shared_ptr<Engine> owner_;  // the environment's thread; null after shutdown()
+  // The same, for any thread; null once shutdown() has begun. A task may use it as long as it runs: shutdown() waits
+  // for the task, or leaves the engine to it.
+  std::atomic<Engine*> engine_{nullptr};
 };
 
 }  // namespace kvtier

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "transfer/schedule.h"
+#include "transfer/batch.h"
 
 namespace kvtier {
 
@@ -34,7 +34,10 @@ class Runner {
     [[nodiscard]] std::uint32_t index(std::uint32_t i) const noexcept { return batch.plan.order[op.first + i]; }
     [[nodiscard]] const Move& move(std::uint32_t i) const noexcept { return batch.request.moves[index(i)]; }
     [[nodiscard]] std::uint64_t seed(std::uint32_t i) const noexcept { return seed_of(batch.request.hashes[index(i)]); }
-    [[nodiscard]] bool cancelled() const noexcept { return batch.cancelled.load(std::memory_order_relaxed); }
+    // Nobody asks for what is not done yet.
+    [[nodiscard]] bool cancelled() const noexcept {
+      return batch.cancelled.load(std::memory_order_relaxed) || batch.client->closed.load(std::memory_order_relaxed);
+    }
   };
 
   void copy(const Context& context) noexcept;

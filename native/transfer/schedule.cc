@@ -8,135 +8,277 @@
 namespace kvtier {
 namespace {
 
-constexpr std::size_t index_of(Direction direction) noexcept {
-  return static_cast<std::size_t>(direction);
+// Tasks that open something: the disk is not known yet.
+constexpr std::uint64_t kUnknownDisk = 0;
+constexpr std::uint32_t kAny = ~std::uint32_t{0};
+
+template <typename Line>
+void enlist(std::vector<Line*>& lines, Line& line) {
+  if (line.place != kNoPlace) return;
+  line.place = lines.size();
+  lines.push_back(&line);
 }
-constexpr std::size_t index_of(Lane lane) noexcept {
-  return static_cast<std::size_t>(lane);
+
+template <typename Line>
+void delist(std::vector<Line*>& lines, Line& line) noexcept {
+  if (line.place == kNoPlace) return;
+  lines[line.place] = lines.back();
+  lines[line.place]->place = line.place;
+  lines.pop_back();
+  line.place = kNoPlace;
+}
+
+BatchQueue& queue_of(const Batch& batch) noexcept {
+  return batch.request.onboard ? batch.line->onboard : batch.line->offload;
+}
+
+bool goes_before(const Batch& a, const Batch& b) noexcept {
+  if (a.request.onboard != b.request.onboard) return a.request.onboard;
+  return a.number < b.number;
+}
+
+// The storage on disk that a task is about.
+const SharedStorage* disk_storage_of(const Task& task) noexcept {
+  if (task.lane != Lane::kDisk) return nullptr;
+  return task.closes ? task.closes.get() : task.uses.empty() ? nullptr : task.uses.front().get();
 }
 
 }  // namespace
 
+void BatchQueue::append(Batch& batch) noexcept {
+  batch.previous = last;
+  (last == nullptr ? first : last->next) = &batch;
+  last = &batch;
+}
+
+void BatchQueue::remove(Batch& batch) noexcept {
+  (batch.previous == nullptr ? first : batch.previous->next) = batch.next;
+  (batch.next == nullptr ? last : batch.next->previous) = batch.previous;
+  batch.previous = nullptr;
+  batch.next = nullptr;
+}
+
 Schedule::Schedule(unsigned thread_count, unsigned copy_limit) noexcept
-    : long_limit_(std::max(1u, thread_count - 1)), copy_limit_(copy_limit) {
-  KVTIER_CHECK(thread_count > 0);
+    : long_limit_(thread_count - 1),
+      disks_limit_(thread_count - 1),
+      disk_limit_(thread_count - kReservedThreads),
+      copy_limit_(copy_limit) {
+  KVTIER_CHECK(thread_count > kReservedThreads);
   KVTIER_CHECK(copy_limit > 0);
 }
 
-void Schedule::add(std::shared_ptr<Batch> batch) {
-  KVTIER_CHECK(!batch->plan.ops.empty());
-  if (batch->traits.reads_disk) disk_reads_waiting_ += batch->plan.ops.size();
-  batches_[batch->request.onboard ? 0 : 1].push_back(std::move(batch));
+OpLine& Schedule::line_of(const Batch& batch) {
+  ClientState& client = *batch.client;
+  DiskLoad* const disk = batch.traits.memory_only() ? nullptr : &disks_[batch.disk];
+  // A handful: two for the copies, two for each disk.
+  for (OpLine& line : client.op_lines) {
+    if (line.disk == disk && line.direction == batch.direction) return line;
+  }
+  OpLine& line = client.op_lines.emplace_back();
+  line.client = &client;
+  line.disk = disk;
+  line.direction = batch.direction;
+  return line;
+}
+
+void Schedule::add(Batch& batch) {
+  KVTIER_CHECK(!batch.plan.ops.empty());
+  batch.number = ++number_;
+  OpLine& line = line_of(batch);
+  batch.line = &line;
+  line.ops_waiting += batch.plan.ops.size();
+  if (batch.traits.reads_disk) line.disk->reads_waiting += batch.plan.ops.size();
+  queue_of(batch).append(batch);
+  enlist(op_lines_, line);
+}
+
+TaskLine& Schedule::line_of(const Task& task) {
+  ClientState& client = *task.client;
+  const SharedStorage* const storage = disk_storage_of(task);
+  TaskLine& line = storage != nullptr ? client.storage_tasks[storage] : client.task_lines[static_cast<int>(task.lane)];
+  line.lane = task.lane;
+  if (task.lane == Lane::kDisk) {
+    line.disk = &disks_[storage != nullptr ? storage->info().disk : kUnknownDisk];
+    // Openings know nothing of each other; one that hangs must not stop the others.
+    line.at_once = storage != nullptr ? 1 : kAny;
+  }
+  return line;
 }
 
 void Schedule::add(std::unique_ptr<Task> task) {
-  tasks_.push_back(std::move(task));
+  task->number = ++number_;
+  TaskLine& line = line_of(*task);
+  task->line = &line;
+  line.waiting.push_back(std::move(task));
+  enlist(task_lines_, line);
 }
 
-std::span<const PlannedOp> Schedule::drop_rest(Batch& batch) {
+std::span<const PlannedOp> Schedule::drop_rest(Batch& batch) noexcept {
   const std::span<const PlannedOp> rest = std::span<const PlannedOp>(batch.plan.ops).subspan(batch.next_op);
   if (rest.empty()) return rest;
-  if (batch.traits.reads_disk) disk_reads_waiting_ -= rest.size();
+  OpLine& line = *batch.line;
+  if (batch.traits.reads_disk) line.disk->reads_waiting -= rest.size();
+  line.ops_waiting -= rest.size();
   batch.next_op = batch.plan.ops.size();
-  std::erase_if(batches_[batch.request.onboard ? 0 : 1],
-                [&](const std::shared_ptr<Batch>& entry) { return entry.get() == &batch; });
+  queue_of(batch).remove(batch);
+  if (line.first() == nullptr) delist(op_lines_, line);
   return rest;
 }
 
 std::vector<std::shared_ptr<Batch>> Schedule::waiting_of(const ClientState& client) const {
   std::vector<std::shared_ptr<Batch>> found;
-  for (const Batches& batches : batches_) {
-    std::copy_if(batches.begin(), batches.end(), std::back_inserter(found),
-                 [&](const std::shared_ptr<Batch>& batch) { return batch->client.get() == &client; });
+  for (const OpLine& line : client.op_lines) {
+    for (const BatchQueue* queue : {&line.onboard, &line.offload}) {
+      for (Batch* batch = queue->first; batch != nullptr; batch = batch->next) {
+        found.push_back(batch->shared_from_this());
+      }
+    }
   }
   return found;
 }
 
-std::vector<std::unique_ptr<Task>> Schedule::drop_tasks(const ClientState& client) {
-  std::vector<std::unique_ptr<Task>> dropped;
-  for (std::unique_ptr<Task>& task : tasks_) {
-    if (task->client.get() == &client) dropped.push_back(std::move(task));
+std::list<std::unique_ptr<Task>> Schedule::drop(ClientState& client) {
+  for (OpLine& line : client.op_lines) {
+    if (line.disk != nullptr && line.direction == Direction::kRead) line.disk->reads_waiting -= line.ops_waiting;
+    line.ops_waiting = 0;
+    line.onboard = {};
+    line.offload = {};
+    delist(op_lines_, line);
   }
-  std::erase(tasks_, nullptr);
+  std::list<std::unique_ptr<Task>> dropped;
+  const auto drop_tasks = [&](TaskLine& line) {
+    dropped.splice(dropped.end(), line.waiting);
+    delist(task_lines_, line);
+  };
+  for (TaskLine& line : client.task_lines) drop_tasks(line);
+  for (auto& [storage, line] : client.storage_tasks) drop_tasks(line);
   return dropped;
 }
 
-Work Schedule::take() {
-  if (Work work = take_task(); !work.is_nothing()) return work;
-  ++scan_;
-  if (Work work = take_op(batches_[0]); !work.is_nothing()) return work;
-  return take_op(batches_[1]);
+bool Schedule::has_thread(const DiskLoad& disk) const noexcept {
+  return disks_running_ < disks_limit_ && disk.threads < disk_limit_;
 }
 
-Work Schedule::take_task() {
-  for (auto entry = tasks_.begin(); entry != tasks_.end(); ++entry) {
-    Task& task = **entry;
-    if (task.client->tasks_running[index_of(task.lane)] != 0) continue;
-    if (task.lane == Lane::kLong && long_running_ >= long_limit_) continue;
-    if (task.lane == Lane::kLong) ++long_running_;
-    ++task.client->tasks_running[index_of(task.lane)];
-    ++task.client->running;
-    Work work;
-    work.task = std::move(*entry);
-    tasks_.erase(entry);
-    return work;
+bool Schedule::may_start(const TaskLine& line) const noexcept {
+  if (line.running >= line.at_once) return false;
+  switch (line.lane) {
+    case Lane::kShort:
+      return true;
+    case Lane::kLong:
+      return long_running_ < long_limit_;
+    case Lane::kDisk:
+      return has_thread(*line.disk);
   }
-  return {};
-}
-
-Work Schedule::take_op(Batches& batches) {
-  for (auto entry = batches.begin(); entry != batches.end(); ++entry) {
-    Batch& batch = **entry;
-    const PlannedOp op = batch.plan.ops[batch.next_op];
-    if (!may_start(batch, op)) continue;
-    Work work;
-    work.batch = *entry;
-    work.op = op;
-    ++batch.next_op;
-    ++batch.running_ops;
-    ++batch.client->running;
-    batch.client->bytes_in_flight[index_of(batch.direction)] += op.bytes;
-    if (batch.traits.reads_disk) {
-      --disk_reads_waiting_;
-      ++disk_reads_running_;
-    }
-    if (batch.traits.writes_disk) ++disk_writes_running_;
-    if (batch.traits.memory_only()) ++copies_running_;
-    if (batch.next_op == batch.plan.ops.size()) batches.erase(entry);
-    return work;
-  }
-  return {};
-}
-
-bool Schedule::may_start(const Batch& batch, const PlannedOp& op) noexcept {
-  const bool reads = disk_reads_waiting_ + disk_reads_running_ > 0;
-  if (batch.traits.writes_disk && reads && disk_writes_running_ > 0) return false;
-  if (batch.traits.memory_only() && copies_running_ >= copy_limit_) return false;
-  ClientState& client = *batch.client;
-  const std::size_t direction = index_of(batch.direction);
-  // A batch behind one that has to wait for bytes waits too, or large operations would never get their turn.
-  if (client.blocked_at[direction] == scan_) return false;
-  const std::uint64_t in_flight = client.bytes_in_flight[direction];
-  if (in_flight == 0 || in_flight + op.bytes <= client.limits.bytes_in_flight[direction]) return true;
-  client.blocked_at[direction] = scan_;
   return false;
+}
+
+bool Schedule::may_start(const OpLine& line, const PlannedOp& op) const noexcept {
+  if (line.disk == nullptr) {
+    if (copies_running_ >= copy_limit_) return false;
+  } else {
+    const DiskLoad& disk = *line.disk;
+    if (!has_thread(disk)) return false;
+    const bool reads = disk.reads_waiting + disk.reads_running > 0;
+    if (line.direction == Direction::kWrite && reads && disk.writes_running > 0) return false;
+  }
+  // The first of a line waits for its bytes, and all behind it with it, or large operations would never get their turn.
+  const std::uint64_t limit = line.client->limits.bytes_in_flight[static_cast<std::size_t>(line.direction)];
+  return line.bytes_in_flight == 0 || line.bytes_in_flight + op.bytes <= limit;
+}
+
+TaskLine* Schedule::next_task_line() const noexcept {
+  TaskLine* best = nullptr;
+  for (TaskLine* const line : task_lines_) {
+    if (best != nullptr && line->waiting.front()->number > best->waiting.front()->number) continue;
+    if (may_start(*line)) best = line;
+  }
+  return best;
+}
+
+Batch* Schedule::next_batch() const noexcept {
+  Batch* best = nullptr;
+  for (const OpLine* const line : op_lines_) {
+    Batch* const first = line->first();
+    if (best != nullptr && !goes_before(*first, *best)) continue;
+    if (may_start(*line, first->plan.ops[first->next_op])) best = first;
+  }
+  return best;
+}
+
+bool Schedule::can_start() const noexcept {
+  return next_task_line() != nullptr || next_batch() != nullptr;
+}
+
+Work Schedule::take() {
+  if (TaskLine* const line = next_task_line(); line != nullptr) return start(*line);
+  if (Batch* const batch = next_batch(); batch != nullptr) return start(*batch);
+  return {};
+}
+
+Work Schedule::start(TaskLine& line) noexcept {
+  Work work;
+  work.task = std::move(line.waiting.front());
+  line.waiting.pop_front();
+  if (line.waiting.empty()) delist(task_lines_, line);
+  ++line.running;
+  if (line.lane == Lane::kLong) ++long_running_;
+  if (line.lane == Lane::kDisk) {
+    ++disks_running_;
+    ++line.disk->threads;
+  }
+  return work;
+}
+
+Work Schedule::start(Batch& batch) noexcept {
+  OpLine& line = *batch.line;
+  Work work;
+  work.batch = batch.shared_from_this();
+  work.op = batch.plan.ops[batch.next_op];
+  ++batch.next_op;
+  ++batch.running_ops;
+  --line.ops_waiting;
+  line.bytes_in_flight += work.op.bytes;
+  if (line.disk == nullptr) {
+    ++copies_running_;
+  } else {
+    ++disks_running_;
+    ++line.disk->threads;
+  }
+  if (batch.traits.reads_disk) {
+    --line.disk->reads_waiting;
+    ++line.disk->reads_running;
+  }
+  if (batch.traits.writes_disk) ++line.disk->writes_running;
+  if (batch.next_op == batch.plan.ops.size()) {
+    queue_of(batch).remove(batch);
+    if (line.first() == nullptr) delist(op_lines_, line);
+  }
+  return work;
 }
 
 void Schedule::finish(const Work& work) noexcept {
   if (work.task) {
-    if (work.task->lane == Lane::kLong) --long_running_;
-    --work.task->client->tasks_running[index_of(work.task->lane)];
+    TaskLine& line = *work.task->line;
+    --line.running;
+    if (line.lane == Lane::kLong) --long_running_;
+    if (line.lane != Lane::kDisk) return;
+    --disks_running_;
+    --line.disk->threads;
+    const SharedStorage* const storage = disk_storage_of(*work.task);
+    if (storage != nullptr && line.waiting.empty()) work.task->client->storage_tasks.erase(storage);
     return;
   }
   const Batch& batch = *work.batch;
-  batch.client->bytes_in_flight[index_of(batch.direction)] -= work.op.bytes;
-  if (batch.traits.reads_disk) --disk_reads_running_;
-  if (batch.traits.writes_disk) --disk_writes_running_;
-  if (batch.traits.memory_only()) --copies_running_;
-}
-
-bool Schedule::has_waiting() const noexcept {
-  return !tasks_.empty() || !batches_[0].empty() || !batches_[1].empty();
+  OpLine& line = *batch.line;
+  line.bytes_in_flight -= work.op.bytes;
+  if (line.disk == nullptr) {
+    --copies_running_;
+    return;
+  }
+  --disks_running_;
+  --line.disk->threads;
+  if (batch.traits.reads_disk) --line.disk->reads_running;
+  if (batch.traits.writes_disk) --line.disk->writes_running;
 }
 
 }  // namespace kvtier

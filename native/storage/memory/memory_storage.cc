@@ -1,7 +1,6 @@
 #include "storage/memory/memory_storage.h"
 
 #include <algorithm>
-#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,6 +23,10 @@ StorageInfo info_of(const SlotLayout& layout) noexcept {
   info.host_addressable = true;
   info.keeps_checksums = true;
   return info;
+}
+
+std::size_t checksum_bytes(std::uint32_t slot_count) noexcept {
+  return std::size_t{slot_count} * sizeof(Checksum);
 }
 
 Status bad_regions(const std::string& why) {
@@ -59,9 +62,12 @@ Result<std::unique_ptr<MemoryStorage>> MemoryStorage::allocate(LayoutKind kind, 
   auto layout = SlotLayout::make(kind, shape, slot_count);
   if (!layout.is_ok()) return layout.status();
 
+  // One allocation, so that what is free is compared with all of it: the regions, then the checksums.
+  std::vector<std::uint64_t> sizes(layout.value().region_bytes().begin(), layout.value().region_bytes().end());
+  sizes.push_back(checksum_bytes(slot_count));
   std::vector<std::uint64_t> offsets;
   std::optional<std::uint64_t> total = 0;
-  for (const std::uint64_t bytes : layout.value().region_bytes()) {
+  for (const std::uint64_t bytes : sizes) {
     const auto start = total ? checked_round_up(*total, kRegionAlignment) : std::nullopt;
     total = start ? checked_sum(*start, bytes) : std::nullopt;
     if (!total)
@@ -72,10 +78,12 @@ Result<std::unique_ptr<MemoryStorage>> MemoryStorage::allocate(LayoutKind kind, 
   auto buffer = HostBuffer::allocate(*total, options);
   if (!buffer.is_ok()) return buffer.status();
 
-  auto storage = std::unique_ptr<MemoryStorage>(new MemoryStorage());
-  storage->owned_ = std::move(buffer).value();
-  for (const std::uint64_t offset : offsets) storage->regions_.push_back(storage->owned_.data() + offset);
-  if (Status status = storage->adopt(std::move(layout).value()); !status.is_ok()) return status;
+  auto storage = std::unique_ptr<MemoryStorage>(new MemoryStorage(std::move(layout).value()));
+  storage->owned_ = std::make_shared<HostBuffer>(std::move(buffer).value());
+  std::byte* const base = storage->owned_->data();
+  storage->checksums_ = {reinterpret_cast<Checksum*>(base + offsets.back()), slot_count};
+  offsets.pop_back();
+  for (const std::uint64_t offset : offsets) storage->regions_.push_back(base + offset);
   return storage;
 }
 
@@ -86,22 +94,20 @@ Result<std::unique_ptr<MemoryStorage>> MemoryStorage::borrow(LayoutKind kind, co
   if (!layout.is_ok()) return layout.status();
   if (Status status = check_regions(layout.value(), regions); !status.is_ok()) return status;
 
-  auto storage = std::unique_ptr<MemoryStorage>(new MemoryStorage());
+  // Not touched before use: the caller's own thread waits for this.
+  auto checksums = HostBuffer::allocate(checksum_bytes(slot_count), {.prefault = false, .threads = 1});
+  if (!checksums.is_ok()) return checksums.status();
+
+  auto storage = std::unique_ptr<MemoryStorage>(new MemoryStorage(std::move(layout).value()));
+  storage->checksum_memory_ = std::move(checksums).value();
+  storage->checksums_ = {reinterpret_cast<Checksum*>(storage->checksum_memory_.data()), slot_count};
+  storage->info_.borrowed = true;
   for (const std::span<std::byte>& region : regions) storage->regions_.push_back(region.data());
-  if (Status status = storage->adopt(std::move(layout).value()); !status.is_ok()) return status;
   return storage;
 }
 
-Status MemoryStorage::adopt(SlotLayout layout) {
-  info_ = info_of(layout);
-  checksums_.reset(new (std::nothrow) Checksum[info_.slot_count]());
-  if (checksums_ == nullptr) {
-    return Status(Code::kOutOfMemory,
-                  "checksums of " + std::to_string(info_.slot_count) + " slots do not fit in memory");
-  }
-  layout_ = std::make_unique<SlotLayout>(std::move(layout));
-  return Status::ok();
-}
+MemoryStorage::MemoryStorage(SlotLayout layout)
+    : info_(info_of(layout)), layout_(std::make_unique<SlotLayout>(std::move(layout))) {}
 
 Checksum MemoryStorage::checksum_at(std::uint32_t slot) const noexcept {
   KVTIER_CHECK(slot < info_.slot_count);

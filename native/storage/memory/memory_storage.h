@@ -1,5 +1,5 @@
-// Slots in memory that the CPU can address: pinned host memory (G2), and device memory of kind `host` (G1 on machines
-// without a GPU, laid out as a GPU's would be), owned or borrowed. Bytes may be used from any thread.
+// Slots in memory that the CPU can address: host memory (G2), and device memory of kind `host` (G1 on machines without
+// a GPU, laid out as a GPU's would be), owned or borrowed. Bytes may be used from any thread.
 #pragma once
 
 #include <cstdint>
@@ -14,30 +14,31 @@ namespace kvtier {
 
 class MemoryStorage final : public Storage {
  public:
-  // Allocates the regions of `kind` for `slot_count` slots. Fails: kInvalidValue, kOutOfMemory.
+  // Allocates the regions of `kind` for `slot_count` slots, and their checksums. Fails: kInvalidValue, kOutOfMemory.
   [[nodiscard]] static Result<std::unique_ptr<MemoryStorage>> allocate(LayoutKind kind, const GroupShape& shape,
                                                                        std::uint32_t slot_count,
                                                                        const HostBufferOptions& options);
   // Borrows regions of the caller, who keeps them alive and in place until the storage is gone. Fails with
-  // kInvalidValue when their number or sizes are not what the layout needs.
+  // kInvalidValue when their number or sizes are not what the layout needs, and with kOutOfMemory.
   [[nodiscard]] static Result<std::unique_ptr<MemoryStorage>> borrow(LayoutKind kind, const GroupShape& shape,
                                                                      std::uint32_t slot_count,
                                                                      std::span<const std::span<std::byte>> regions);
 
   [[nodiscard]] const StorageInfo& info() const noexcept override { return info_; }
   [[nodiscard]] SlotView view() const noexcept override { return {layout_.get(), regions_.data()}; }
+  [[nodiscard]] std::shared_ptr<HostBuffer> share_memory() const noexcept override { return owned_; }
   [[nodiscard]] Checksum checksum_at(std::uint32_t slot) const noexcept override;
   void set_checksum(std::uint32_t slot, const Checksum& checksum) noexcept override;
 
  private:
-  MemoryStorage() = default;
-  [[nodiscard]] Status adopt(SlotLayout layout);
+  explicit MemoryStorage(SlotLayout layout);
 
   StorageInfo info_;
   std::unique_ptr<SlotLayout> layout_;
-  HostBuffer owned_;  // empty when the regions are borrowed
+  std::shared_ptr<HostBuffer> owned_;  // regions and checksums; null when the regions are borrowed
+  HostBuffer checksum_memory_;         // of borrowed regions
   std::vector<std::byte*> regions_;
-  std::unique_ptr<Checksum[]> checksums_;  // one a slot
+  std::span<Checksum> checksums_;  // one a slot
 };
 
 }  // namespace kvtier

@@ -12,8 +12,8 @@
 
 namespace kvtier {
 
-// Reads `checksums.size()` records, or as many as the file has, and fills `checksums` for the good ones. Fails: kIo,
-// kOutOfMemory.
+// Reads `checksums.size()` records, or as many as the file has, and fills `checksums` for the good ones. Fails:
+// kOutOfMemory, kIo (no part of the table can be read, or too many cannot).
 [[nodiscard]] Result<SlabContents> recover_table(const SlabFile& table, const TableIdentity& identity,
                                                  bool keep_orphans, std::span<Checksum> checksums);
 

@@ -7,6 +7,8 @@
 #include <new>
 #include <utility>
 
+#include "core/try_reserve.h"
+
 namespace kvtier {
 namespace {
 
@@ -132,9 +134,7 @@ Status RecoveredBlocks::link_all() {
 
 // The entries that can be reached from a sequence's first block, or from an orphan where those are kept: a sequence
 // from its start to its end, then what branches off it, from the end backwards.
-std::vector<std::uint32_t> RecoveredBlocks::order_by_sequence(std::uint32_t count, bool keep_orphans) const {
-  std::vector<std::uint32_t> order;
-  order.reserve(count);
+void RecoveredBlocks::order_by_sequence(bool keep_orphans, std::vector<std::uint32_t>& order) const {
   for (std::uint32_t root = 0; root < entry_count_; ++root) {
     const Entry& entry = entries_[root];
     if (entry.position == kNone || links_[root].parent != kNone) continue;
@@ -150,7 +150,6 @@ std::vector<std::uint32_t> RecoveredBlocks::order_by_sequence(std::uint32_t coun
       at = links_[at].next;
     }
   }
-  return order;
 }
 
 void RecoveredBlocks::list(std::uint32_t number, SlabContents& contents) const {
@@ -181,14 +180,17 @@ Status RecoveredBlocks::finish(bool keep_orphans, SlabContents& contents) {
   if (Status status = make_index(); !status.is_ok()) return status;
   contents.records_superseded = index_newest();
   const std::uint32_t count = entry_count_ - contents.records_superseded;
-  contents.hashes.reserve(count);
-  contents.parents.reserve(count);
+  std::vector<std::uint32_t> order;
+  Status status = try_reserve(order, count);
+  if (status.is_ok()) status = try_reserve(contents.hashes, count);
+  if (status.is_ok()) status = try_reserve(contents.parents, count);
   for (auto* field : {&contents.slots, &contents.depths, &contents.tenant_tags, &contents.priorities,
                       &contents.expires_at_s, &contents.last_uses_s}) {
-    field->reserve(count);
+    if (status.is_ok()) status = try_reserve(*field, count);
   }
-  if (Status status = link_all(); !status.is_ok()) return status;
-  const std::vector<std::uint32_t> order = order_by_sequence(count, keep_orphans);
+  if (status.is_ok()) status = link_all();
+  if (!status.is_ok()) return status;
+  order_by_sequence(keep_orphans, order);
   contents.records_orphaned = count - static_cast<std::uint32_t>(order.size());
   list_all(order, contents);
   return Status::ok();

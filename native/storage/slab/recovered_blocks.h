@@ -68,7 +68,8 @@ class RecoveredBlocks {
   [[nodiscard]] std::uint32_t index_newest() noexcept;
   [[nodiscard]] std::uint32_t find_parent(const Entry& entry) const noexcept;
   [[nodiscard]] Status link_all();
-  [[nodiscard]] std::vector<std::uint32_t> order_by_sequence(std::uint32_t count, bool keep_orphans) const;
+  // `order` has room for them.
+  void order_by_sequence(bool keep_orphans, std::vector<std::uint32_t>& order) const;
   void list_all(std::span<const std::uint32_t> order, SlabContents& contents);
   void list(std::uint32_t number, SlabContents& contents) const;
 

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "platform/file_io.h"
+#include "storage/slab/file_lock.h"
 
 namespace kvtier {
 namespace {
@@ -37,11 +39,56 @@ std::span<iovec> drop_front(std::span<iovec> parts, std::uint64_t length) noexce
   return parts;
 }
 
-// A failed call on open files is an I/O error unless the system says that there is no room or no right to write.
-Status io_failure(int errno_value, const std::string& what) {
-  Status status = Status::from_errno(errno_value, what);
+// A failed call on files is an I/O error unless the system says that there is no room or no right to write.
+Status io_failure(Status status) {
   if (status.code() == Code::kNoSpace || status.code() == Code::kNotWritable) return status;
   return Status(Code::kIo, status.message());
+}
+
+Status io_failure(int errno_value, const std::string& what) {
+  return io_failure(Status::from_errno(errno_value, what));
+}
+
+Status not_regular(const std::string& path) {
+  return Status(Code::kNotAStore, path + " is not a regular file");
+}
+
+Status cannot_open(int errno_value, const std::string& path) {
+  if (errno_value == ELOOP || errno_value == EISDIR) return not_regular(path);
+  return io_failure(errno_value, "opening " + path);
+}
+
+struct Opening {
+  FileDescriptor file;
+  bool created = false;
+};
+
+// An existing file, to read only.
+Result<Opening> open_to_look(int directory_fd, const std::string& name, const std::string& path) {
+  FileDescriptor file(::openat(directory_fd, name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
+  if (file.is_open()) return Opening{std::move(file), false};
+  if (errno == ENOENT) return Status(Code::kNotAStore, "there is no " + path);
+  return cannot_open(errno, path);
+}
+
+// A file of our own, made where it is missing.
+Result<Opening> open_to_use(int directory_fd, const std::string& name, const std::string& path) {
+  constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+  bool created = false;
+  int open_error = 0;
+  auto locked = open_locked(directory_fd, name, path, [&] {
+    int fd = ::openat(directory_fd, name.c_str(), kFlags | O_CREAT | O_EXCL, 0600);
+    created = fd >= 0;
+    if (fd < 0 && errno == EEXIST) fd = ::openat(directory_fd, name.c_str(), kFlags | O_NONBLOCK);
+    open_error = fd < 0 ? errno : 0;
+    return fd;
+  });
+  if (open_error != 0) return cannot_open(open_error, path);
+  if (!locked.is_ok()) return io_failure(locked.status());
+  if (!locked.value().taken) {
+    return Status(Code::kLocked, path + " is open in another process or manager; close it there");
+  }
+  return Opening{std::move(locked.value().file), created};
 }
 
 }  // namespace
@@ -51,25 +98,15 @@ Result<SlabFile> SlabFile::open(const StoreDirectory& directory, const std::stri
   file.path_ = directory.path() + "/" + name;
   file.name_ = name;
   file.directory_fd_ = directory.fd();
-  const int common = O_CLOEXEC | O_NOFOLLOW;
-  int fd = -1;
-  if (directory.read_only()) {
-    fd = ::openat(directory.fd(), name.c_str(), O_RDONLY | O_NONBLOCK | common);
-    if (fd < 0 && errno == ENOENT) return Status(Code::kNotAStore, "there is no " + file.path_);
-  } else {
-    fd = ::openat(directory.fd(), name.c_str(), O_RDWR | O_CREAT | O_EXCL | common, 0600);
-    file.created_ = file.remove_at_exit_ = fd >= 0;
-    if (fd < 0 && errno == EEXIST) fd = ::openat(directory.fd(), name.c_str(), O_RDWR | O_NONBLOCK | common);
-  }
-  if (fd < 0 && (errno == ELOOP || errno == EISDIR)) {
-    return Status(Code::kNotAStore, file.path_ + " is not a regular file");
-  }
-  if (fd < 0) return io_failure(errno, "opening " + file.path_);
-  file.file_ = FileDescriptor(fd);
+  auto opening = directory.read_only() ? open_to_look(directory.fd(), name, file.path_)
+                                       : open_to_use(directory.fd(), name, file.path_);
+  if (!opening.is_ok()) return opening.status();
+  file.file_ = std::move(opening.value().file);
+  file.created_ = file.remove_at_exit_ = opening.value().created;
 
   struct stat about {};
-  if (::fstat(fd, &about) != 0) return io_failure(errno, "looking at " + file.path_);
-  if (!S_ISREG(about.st_mode)) return Status(Code::kNotAStore, file.path_ + " is not a regular file");
+  if (::fstat(file.file_.get(), &about) != 0) return io_failure(errno, "looking at " + file.path_);
+  if (!S_ISREG(about.st_mode)) return not_regular(file.path_);
   return file;
 }
 
@@ -81,6 +118,12 @@ Result<std::uint64_t> SlabFile::size() const {
   struct stat about {};
   if (::fstat(file_.get(), &about) != 0) return io_failure(errno, "looking at " + path_);
   return static_cast<std::uint64_t>(about.st_size);
+}
+
+Result<std::uint64_t> SlabFile::disk() const {
+  struct stat about {};
+  if (::fstat(file_.get(), &about) != 0) return io_failure(errno, "looking at " + path_);
+  return static_cast<std::uint64_t>(about.st_dev);
 }
 
 Status SlabFile::reserve(std::uint64_t size_bytes) {

@@ -9,15 +9,16 @@
 #include <string>
 
 #include "core/status.h"
-#include "storage/slab/file_descriptor.h"
+#include "platform/file_descriptor.h"
 #include "storage/slab/store_directory.h"
 
 namespace kvtier {
 
 class SlabFile {
  public:
-  // What is missing is created with mode 0600, except in a read-only directory. Fails: kNotWritable, kNotAStore (no
-  // such file in a read-only directory, or not a regular one), kIo.
+  // What is missing is created with mode 0600, and what is there is locked for this opening alone, except in a
+  // read-only directory. Fails: kNotWritable, kLocked, kNotAStore (no such file in a read-only directory, or not a
+  // regular one), kIo.
   [[nodiscard]] static Result<SlabFile> open(const StoreDirectory& directory, const std::string& name);
 
   // True until keep(): the destructor removes a file that open() created, so that a failed open leaves nothing
@@ -26,6 +27,8 @@ class SlabFile {
   [[nodiscard]] bool created() const noexcept { return created_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] Result<std::uint64_t> size() const;
+  // A number for the disk that the file lies on, or the file system that a machine reaches it through.
+  [[nodiscard]] Result<std::uint64_t> disk() const;
 
   // Makes the file at least this long with every byte reserved on the disk. On failure the file has its old length.
   // Fails: kNoSpace (the message has asked and free bytes), kIo.

@@ -1,5 +1,6 @@
 #include "storage/slab/slab_open.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -81,7 +82,7 @@ Result<OpenedSlab> open_files(const StoreDirectory& directory, std::uint32_t gro
   if (!table.is_ok()) return table.status();
   auto slab = SlabFile::open(directory, file_name(group, ".slab"));
   if (!slab.is_ok()) return slab.status();
-  return OpenedSlab{std::move(slab).value(), std::move(table).value(), Superblock{}, false};
+  return OpenedSlab{std::move(slab).value(), std::move(table).value(), Superblock{}, 0, false};
 }
 
 }  // namespace
@@ -112,6 +113,7 @@ Result<OpenedSlab> open_slab(const StoreDirectory& directory, const SlabOptions&
   if (!status.is_ok()) return status;
   opened.slab.keep();
   opened.table.keep();
+  opened.usable_slots = opened.superblock.slot_count;
   opened.direct = options.direct && opened.slab.try_direct();
   return opened;
 }
@@ -124,6 +126,10 @@ Result<OpenedSlab> open_slab_read_only(const StoreDirectory& directory, std::uin
   if (!found.is_ok()) return found.status();
   if (!found.value()) return Status(Code::kNotAStore, opened.table.path() + " has no readable superblock");
   opened.superblock = *found.value();
+  // What a superblock says costs nothing to claim: only what can have a record is taken for a slot, and at least one.
+  const auto size = opened.table.size();
+  if (!size.is_ok()) return size.status();
+  opened.usable_slots = std::max(1U, std::min(opened.superblock.slot_count, records_in(size.value())));
   // Looking through a large slab must not push everything else out of the page cache.
   opened.direct = opened.slab.try_direct();
   return opened;

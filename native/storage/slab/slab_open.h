@@ -1,6 +1,8 @@
 // Opening a slab and its table: keeping, growing, shrinking or starting anew. One thread at a time.
 #pragma once
 
+#include <cstdint>
+
 #include "core/status.h"
 #include "storage/slab/slab_file.h"
 #include "storage/slab/slab_storage.h"
@@ -12,6 +14,7 @@ struct OpenedSlab {
   SlabFile slab;
   SlabFile table;
   Superblock superblock;
+  std::uint32_t usable_slots = 0;  // fewer than the superblock names where the table was cut
   bool direct = false;
 };
 

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <new>
+#include <mutex>
 #include <string>
 #include <utility>
 
+#include "memory/host_buffer.h"
 #include "storage/slab/record.h"
 #include "storage/slab/recover.h"
 #include "storage/slab/slab_file.h"
@@ -72,7 +73,22 @@ struct SlabStorage::Files {
   TableIdentity identity;
   bool read_only = false;
   std::atomic<std::uint64_t> next_sequence{1};
-  std::unique_ptr<Checksum[]> checksums;  // one a slot
+  HostBuffer checksum_memory;
+  std::span<Checksum> checksums;  // one a slot
+
+  // The first sync that failed, as later ones report it; OK while none has.
+  [[nodiscard]] Status sync_failure() {
+    const std::lock_guard guard(sync_mutex);
+    if (first_failure.is_ok()) return Status::ok();
+    return Status(first_failure.code(), "an earlier sync failed: " + first_failure.message());
+  }
+  void sync_failed(const Status& status) {
+    const std::lock_guard guard(sync_mutex);
+    if (first_failure.is_ok()) first_failure = status;
+  }
+
+  std::mutex sync_mutex;  // guards the one below
+  Status first_failure;
 };
 
 SlabStorage::SlabStorage() = default;
@@ -98,27 +114,31 @@ Result<std::unique_ptr<SlabStorage>> SlabStorage::adopt(std::unique_ptr<Files> f
   StorageInfo& info = storage->info_;
   info.kind = "slab";
   info.shape = superblock.shape;
-  info.slot_count = superblock.slot_count;
+  info.slot_count = files->opened.usable_slots;
   info.slot_stride = superblock.shape.slot_stride();
   info.keeps_checksums = true;
   info.persistent = true;
+  const auto disk = files->opened.slab.disk();
+  if (!disk.is_ok()) return disk.status();
+  info.disk = disk.value();
   storage->direct_ = files->opened.direct;
   storage->store_id_ = superblock.store_id;
+  storage->named_slots_ = superblock.slot_count;
   files->identity.store_id = superblock.store_id;
   files->identity.group = superblock.group;
   files->identity.payload_bytes = static_cast<std::uint32_t>(superblock.shape.block_bytes());
-  files->checksums.reset(new (std::nothrow) Checksum[info.slot_count]());
-  if (files->checksums == nullptr) {
-    return Status(Code::kOutOfMemory,
-                  "checksums of " + std::to_string(info.slot_count) + " slots do not fit in memory");
-  }
+  // Not touched before use: a table may name far more slots than it has records.
+  auto memory =
+      HostBuffer::allocate(std::size_t{info.slot_count} * sizeof(Checksum), {.prefault = false, .threads = 1});
+  if (!memory.is_ok()) return memory.status();
+  files->checksum_memory = std::move(memory).value();
+  files->checksums = {reinterpret_cast<Checksum*>(files->checksum_memory.data()), info.slot_count};
   storage->files_ = std::move(files);
   return storage;
 }
 
 Result<SlabContents> SlabStorage::recover(bool keep_orphans) {
-  auto contents =
-      recover_table(files_->opened.table, files_->identity, keep_orphans, {files_->checksums.get(), info_.slot_count});
+  auto contents = recover_table(files_->opened.table, files_->identity, keep_orphans, files_->checksums);
   if (contents.is_ok()) files_->next_sequence.store(contents.value().next_sequence);
   return contents;
 }
@@ -207,9 +227,12 @@ Status SlabStorage::erase(std::span<const std::uint32_t> slots) noexcept {
 
 Status SlabStorage::sync() noexcept {
   if (files_->read_only) return looking_only(files_->opened.slab);
+  if (Status earlier = files_->sync_failure(); !earlier.is_ok()) return earlier;
   Status slab = files_->opened.slab.sync();
   Status table = files_->opened.table.sync();
-  return slab.is_ok() ? table : slab;
+  if (!slab.is_ok() || !table.is_ok()) files_->sync_failed(slab.is_ok() ? table : slab);
+  // Another thread's failure counts here too: what it dropped may be what this sync was asked for.
+  return slab.is_ok() && table.is_ok() ? files_->sync_failure() : (slab.is_ok() ? table : slab);
 }
 
 }  // namespace kvtier

@@ -37,6 +37,7 @@ struct SlabContents {
   std::uint32_t records_rejected = 0;    // not empty, but their own hash, store id or slot is wrong
   std::uint32_t records_superseded = 0;  // an older record of the same block
   std::uint32_t records_orphaned = 0;    // good, but a block before them is gone
+  std::uint32_t records_unreadable = 0;  // the disk failed where they are
 };
 
 class SlabStorage final : public Storage {
@@ -44,11 +45,12 @@ class SlabStorage final : public Storage {
   // Opens or creates the two files and reads the superblock; no record is read. A foreign, truncated or garbage file
   // becomes a fresh store under a new store id. Fails: kNoSpace (the slab is preallocated), kNotWritable, kIo,
   // kLayoutMismatch (a valid superblock of the same fingerprint but another geometry), kUnsupported (a newer format),
-  // kInvalidValue, kOutOfMemory, kNotAStore (a link or a folder where a file belongs).
+  // kInvalidValue, kOutOfMemory, kNotAStore (a link or a folder where a file belongs), kLocked (the group is open).
   [[nodiscard]] static Result<std::unique_ptr<SlabStorage>> open(const StoreDirectory& directory,
                                                                  const SlabOptions& options);
-  // For inspect and verify: shape and slot count come from the superblock; nothing is written. Fails: kNotAStore,
-  // kUnsupported (a newer format), kNotWritable (no right to look), kIo.
+  // For inspect and verify: shape and slot count come from the superblock, the latter cut to what the table has room
+  // for; nothing is written and no lock is taken. Fails: kNotAStore, kUnsupported (a newer format), kNotWritable (no
+  // right to look), kIo, kOutOfMemory.
   [[nodiscard]] static Result<std::unique_ptr<SlabStorage>> open_read_only(const StoreDirectory& directory,
                                                                            std::uint32_t group);
   ~SlabStorage() override;
@@ -56,9 +58,13 @@ class SlabStorage final : public Storage {
   [[nodiscard]] const StorageInfo& info() const noexcept override { return info_; }
   [[nodiscard]] bool direct() const noexcept { return direct_; }
   [[nodiscard]] std::uint64_t store_id() const noexcept { return store_id_; }
+  // Slots that the superblock names: more than info() has where the table was cut.
+  [[nodiscard]] std::uint32_t named_slots() const noexcept { return named_slots_; }
 
   // Reads the whole table once, sequentially. `keep_orphans` for window and recurrent groups, whose blocks need no
-  // parent. Afterwards checksum_at() answers for every accepted slot and new records get higher sequence numbers.
+  // parent. Afterwards checksum_at() answers for every accepted slot and new records get higher sequence numbers. Where
+  // the disk fails in places, the records there are left out. Fails: kOutOfMemory, kIo (it fails everywhere, or too
+  // often).
   [[nodiscard]] Result<SlabContents> recover(bool keep_orphans);
 
   [[nodiscard]] Checksum checksum_at(std::uint32_t slot) const noexcept override;
@@ -67,6 +73,8 @@ class SlabStorage final : public Storage {
                                  std::span<const BlockRecord> records) noexcept override;
   [[nodiscard]] Status read_run(std::uint32_t first_slot, std::span<std::byte* const> payloads) noexcept override;
   [[nodiscard]] Status erase(std::span<const std::uint32_t> slots) noexcept override;
+  // Fails for good once it has failed: the system may have dropped what it could not write, and would then report
+  // success.
   [[nodiscard]] Status sync() noexcept override;
 
  private:
@@ -81,6 +89,7 @@ class SlabStorage final : public Storage {
   std::unique_ptr<Files> files_;
   bool direct_ = false;
   std::uint64_t store_id_ = 0;
+  std::uint32_t named_slots_ = 0;
 };
 
 }  // namespace kvtier

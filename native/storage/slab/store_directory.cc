@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,7 +13,7 @@
 #include <string_view>
 #include <utility>
 
-#include "storage/slab/file_descriptor.h"
+#include "storage/slab/file_lock.h"
 #include "storage/slab/slab_file.h"
 #include "storage/slab/store_secret.h"
 #include "storage/slab/superblock_file.h"
@@ -101,22 +100,25 @@ std::string holder_of(int lock_fd) {
   return pid == ::getpid() ? "this process (pid " + std::to_string(pid) + ")" : "process " + std::to_string(pid);
 }
 
-// The lock belongs to the open file, so that a second opening in the same process is refused as well. The text is for
-// the message only; the system drops the lock with the process.
+// The text is for the message only. Whoever deletes the file lets a second opening pass here; that one is refused by
+// the locks on the tables and slabs themselves, which SlabFile takes.
 Result<FileDescriptor> take_lock(const FileDescriptor& directory, const std::string& directory_path) {
-  const std::string path = directory_path + "/LOCK";
-  FileDescriptor lock(::openat(directory.get(), "LOCK", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock.is_open()) return Status::from_errno(errno, "opening " + path);
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return Status::from_errno(errno, "locking " + path);
-    return Status(Code::kLocked, directory_path + " is held by " + holder_of(lock.get()) +
+  static constexpr const char* kName = "LOCK";
+  const std::string path = directory_path + "/" + kName;
+  auto lock = open_locked(directory.get(), kName, path, [&directory] {
+    return ::openat(directory.get(), kName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  });
+  if (!lock.is_ok()) return lock.status();
+  FileDescriptor file = std::move(lock.value().file);
+  if (!lock.value().taken) {
+    return Status(Code::kLocked, directory_path + " is held by " + holder_of(file.get()) +
                                      "; close it there, or choose another directory");
   }
   const std::string text = std::to_string(::getpid()) + " " + std::to_string(std::time(nullptr)) + "\n";
-  if (::ftruncate(lock.get(), 0) != 0 || ::pwrite(lock.get(), text.data(), text.size(), 0) < 0) {
+  if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), text.data(), text.size(), 0) < 0) {
     return Status::from_errno(errno, "writing " + path);
   }
-  return lock;
+  return file;
 }
 
 // The number in "group-<number>.table".
@@ -175,8 +177,8 @@ Result<std::unique_ptr<StoreDirectory>> StoreDirectory::open(const std::string& 
   directory->path_ = path;
   directory->fingerprint_ = fingerprint;
   directory->secret_ = secret.value();
-  directory->directory_fd_ = directory_fd.value().release();
-  directory->lock_fd_ = lock.value().release();
+  directory->directory_ = std::move(directory_fd).value();
+  directory->lock_ = std::move(lock).value();
   return directory;
 }
 
@@ -189,7 +191,7 @@ Result<std::unique_ptr<StoreDirectory>> StoreDirectory::open_read_only(const std
   }
   auto directory = std::unique_ptr<StoreDirectory>(new StoreDirectory());
   directory->path_ = path;
-  directory->directory_fd_ = fd.release();
+  directory->directory_ = std::move(fd);
 
   // The fingerprint is what the tables say, so that a copied or renamed directory can be looked at too.
   const std::vector<std::string> names = tables_in(directory->fd());
@@ -207,11 +209,6 @@ Result<std::unique_ptr<StoreDirectory>> StoreDirectory::open_read_only(const std
     }
   }
   return failure;
-}
-
-StoreDirectory::~StoreDirectory() {
-  if (lock_fd_ >= 0) ::close(lock_fd_);
-  if (directory_fd_ >= 0) ::close(directory_fd_);
 }
 
 }  // namespace kvtier

@@ -1,5 +1,5 @@
 // The directory of one model's disk tier: <root>/v1/<first 32 hex digits of the fingerprint>/, made 0700, held by one
-// process at a time through LOCK. Any thread.
+// opening at a time through LOCK; where that was deleted, still through the locks on its tables and slabs. Any thread.
 #pragma once
 
 #include <array>
@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "platform/file_descriptor.h"
 
 namespace kvtier {
 
@@ -25,15 +26,14 @@ class StoreDirectory {
   // format), kNotWritable (no right to look), kIo.
   [[nodiscard]] static Result<std::unique_ptr<StoreDirectory>> open_read_only(const std::string& path);
 
-  ~StoreDirectory();
   StoreDirectory(const StoreDirectory&) = delete;
   StoreDirectory& operator=(const StoreDirectory&) = delete;
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] const Fingerprint& fingerprint() const noexcept { return fingerprint_; }
-  [[nodiscard]] bool read_only() const noexcept { return lock_fd_ < 0; }
+  [[nodiscard]] bool read_only() const noexcept { return !lock_.is_open(); }
   // The directory's descriptor, for openat().
-  [[nodiscard]] int fd() const noexcept { return directory_fd_; }
+  [[nodiscard]] int fd() const noexcept { return directory_.get(); }
   // 32 random bytes kept in <root>/v1/secret (0600), made at the first open: the key of the tenants' salts where the
   // caller gives none.
   [[nodiscard]] const std::array<std::uint8_t, 32>& secret() const noexcept { return secret_; }
@@ -43,8 +43,8 @@ class StoreDirectory {
   std::string path_;
   Fingerprint fingerprint_{};
   std::array<std::uint8_t, 32> secret_{};
-  int directory_fd_ = -1;
-  int lock_fd_ = -1;
+  FileDescriptor directory_;
+  FileDescriptor lock_;  // not open: read only
 };
 
 }  // namespace kvtier

@@ -1,6 +1,8 @@
 #include "storage/slab/superblock_file.h"
 
+#include <algorithm>
 #include <array>
+#include <limits>
 
 namespace kvtier {
 namespace {
@@ -14,6 +16,12 @@ Status write_copy(const SlabFile& table, const Superblock& superblock, std::uint
 }
 
 }  // namespace
+
+std::uint32_t records_in(std::uint64_t size_bytes) noexcept {
+  const std::uint64_t bytes = size_bytes - std::min(size_bytes, kTableHeaderBytes);
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(bytes / kRecordBytes, std::numeric_limits<std::uint32_t>::max()));
+}
 
 Result<std::optional<Superblock>> read_superblock(const SlabFile& table) {
   const auto size = table.size();

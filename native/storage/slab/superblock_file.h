@@ -21,6 +21,8 @@ inline constexpr std::uint64_t kTableHeaderBytes = 2 * kSuperblockBytes;
 [[nodiscard]] constexpr std::uint64_t table_bytes(std::uint32_t slot_count) noexcept {
   return record_offset(slot_count);
 }
+// Whole records in a table of that size.
+[[nodiscard]] std::uint32_t records_in(std::uint64_t size_bytes) noexcept;
 
 // The newest readable copy; nullopt when both are missing or garbage. Fails: kUnsupported when a copy is of a newer
 // format, kIo when none is readable and the disk failed.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,6 +69,16 @@ TEST_CASE("more than the machine has free is refused with both numbers, and noth
   CHECK(buffer.status().message().find("available") != std::string::npos);
 }
 
+TEST_CASE("no room left refuses every size, and an unknown amount refuses none") {
+  CHECK(kvtier::check_room(1, 0).code() == Code::kOutOfMemory);
+  CHECK(kvtier::check_room(4096, 4096).is_ok());
+  const kvtier::Status refused = kvtier::check_room(4097, 4096);
+  CHECK(refused.code() == Code::kOutOfMemory);
+  CHECK(refused.message().find("4097 bytes") != std::string::npos);
+  CHECK(refused.message().find("4096 available") != std::string::npos);
+  CHECK(kvtier::check_room(std::size_t{1} << 60, std::nullopt).is_ok());
+}
+
 TEST_CASE("sizes that no address space holds are refused") {
   kvtier::HostBufferOptions options;
   options.prefault = false;
@@ -100,4 +111,27 @@ TEST_CASE("a buffer that was moved from is empty, and the bytes go with the othe
   CHECK(third.size() == 4096);
   CHECK(HostBuffer().data() == nullptr);
   CHECK(HostBuffer().size() == 0);
+}
+
+TEST_CASE("addresses that are kept read as zero when their buffer is gone, and take no memory") {
+  const std::size_t size = std::size_t{8} << 20;
+  auto made = HostBuffer::allocate(size);
+  REQUIRE(made.is_ok());
+  std::byte* const data = made.value().data();
+  std::memset(data, 0xAB, size);
+  made.value().keep_addresses();
+  {
+    const HostBuffer moved = std::move(made).value();
+    CHECK(data[5] == std::byte{0xAB});
+  }
+  CHECK(data[5] == std::byte{0});
+  data[size - 1] = std::byte{1};
+#if defined(__linux__)
+  std::vector<unsigned char> resident(size / 4096);
+  REQUIRE(::mincore(data, size, resident.data()) == 0);
+  std::size_t present = 0;
+  for (const unsigned char page : resident) present += page & 1;
+  CHECK(present <= size / 2 / 4096);
+#endif
+  ::munmap(data, size);
 }

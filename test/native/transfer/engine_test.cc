@@ -1,7 +1,6 @@
 // What the engine promises about order, limits, cancelling, closing and ending, with threads held where it matters.
 #include "transfer/engine.h"
 
-#include <atomic>
 #include <thread>
 
 #include "native/transfer/rig.h"
@@ -26,7 +25,8 @@ TEST_CASE("the first client starts the engine, later ones share it, the last one
   CHECK(seen.expired());
   const auto again = Engine::acquire(1);
   REQUIRE(again.is_ok());
-  CHECK(again.value()->thread_count() == 1);
+  // One for memory, one for a disk, one for another disk.
+  CHECK(again.value()->thread_count() == 3);
 }
 
 TEST_CASE("a transfer that is cancelled while it waits is done and settled at once, and nothing was read") {
@@ -152,7 +152,7 @@ TEST_CASE("onboarding passes offloading that waits") {
 }
 
 TEST_CASE("while reads run, one write is in flight and no second starts") {
-  Rig rig(4);
+  Rig rig(8);
   rig.store(0, 8);
   rig.control.gate.shut();
   rig.start(rig.request(TransferPath::kSlabCheck, 1, 0, 1));
@@ -262,50 +262,6 @@ TEST_CASE("a long task does not hold up transfers or short tasks") {
   CHECK(rig.reports.now(2).done == 0);
   gate.open();
   rig.reports.settled(2);
-}
-
-TEST_CASE("shutdown drops what waits, waits for what runs, and reports nothing afterwards") {
-  Rig rig(2);
-  rig.control.gate.shut();
-  // Both threads are held, so that nothing of the rest starts.
-  rig.start(rig.request(TransferPath::kSlabCheck, 1, 0, 1));
-  rig.start(rig.request(TransferPath::kSlabCheck, 2, 10, 1));
-  rig.control.gate.wait_for(2);
-  rig.start(rig.request(TransferPath::kSlabCheck, 3, 20, 1));
-  CHECK(rig.client->start(4, Lane::kShort, {}, [] { return TaskOutcome{}; }).is_ok());
-  const unsigned before = rig.reports.count();
-  std::atomic<bool> ended{false};
-  std::thread stopper([&] {
-    rig.client->shutdown();
-    ended = true;
-  });
-  while (rig.client->start(8, Lane::kLong, {}, [] { return TaskOutcome{}; }).is_ok()) std::this_thread::yield();
-  // The two operations are held, so shutdown has begun and cannot have returned.
-  CHECK_FALSE(ended);
-  rig.control.gate.open();
-  stopper.join();
-  CHECK(ended);
-  CHECK(rig.reports.count() == before);
-  CHECK(rig.client->submit(rig.request(TransferPath::kSlabCheck, 5, 0, 1)).code() == Code::kClosed);
-  CHECK(rig.client->start(6, Lane::kShort, {}, [] { return TaskOutcome{}; }).code() == Code::kClosed);
-  CHECK(rig.client->close(rig.disk, 7).code() == Code::kClosed);
-  CHECK(rig.client->hold(rig.disk).code() == Code::kClosed);
-  rig.client->cancel(1, Code::kAborted);
-  rig.client->retire(rig.disk);
-  rig.client->shutdown();
-}
-
-TEST_CASE("another client goes on while one shuts down") {
-  Rig rig(2);
-  Rig other(2);
-  rig.control.gate.shut();
-  rig.start(rig.request(TransferPath::kSlabCheck, 1, 0, 1));
-  rig.control.gate.wait_for(1);
-  std::thread stopper([&] { rig.client->shutdown(); });
-  other.store(0, 5);
-  rig.control.gate.open();
-  stopper.join();
-  other.all_arrived(other.run(other.request(TransferPath::kSlabToMemoryVia, 1, 0, 5)));
 }
 
 TEST_CASE("cancels, closes and transfers of many threads keep every promise of order") {

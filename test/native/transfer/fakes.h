@@ -81,7 +81,8 @@ struct DiskControl {
   Gate gate;
   std::mutex mutex;  // guards all below
   std::set<std::uint32_t> bad_slots;
-  std::vector<std::string> log;  // "read 3+2", "write 0+4"
+  bool holds_end = false;        // destroying the disk goes through the gate too
+  std::vector<std::string> log;  // "read 3+2", "write 0+4", "erase 7+1", "sync 0+0", "end 0+0"
   unsigned destroyed = 0;
 
   std::vector<std::string> entries() {
@@ -96,7 +97,8 @@ struct DiskControl {
 
 class FakeDisk final : public Storage {
  public:
-  FakeDisk(const GroupShape& shape, std::uint32_t slot_count, DiskControl& control)
+  // `disk`: its number among the machine's disks.
+  FakeDisk(const GroupShape& shape, std::uint32_t slot_count, DiskControl& control, std::uint64_t disk = 1)
       : control_(control), bytes_(slot_count * shape.slot_stride()), checksums_(slot_count) {
     info_ = {.kind = "fake",
              .shape = shape,
@@ -104,9 +106,16 @@ class FakeDisk final : public Storage {
              .slot_stride = shape.slot_stride(),
              .host_addressable = false,
              .keeps_checksums = true,
-             .persistent = true};
+             .persistent = true,
+             .disk = disk};
   }
   ~FakeDisk() override {
+    bool holds_end = false;
+    {
+      const std::lock_guard guard(control_.mutex);
+      holds_end = control_.holds_end;
+    }
+    if (holds_end) static_cast<void>(enter("end", 0, 0));
     const std::lock_guard guard(control_.mutex);
     ++control_.destroyed;
   }
@@ -129,6 +138,10 @@ class FakeDisk final : public Storage {
     }
     return Status::ok();
   }
+  Status erase(std::span<const std::uint32_t> slots) noexcept override {
+    return enter("erase", slots[0], slots.size());
+  }
+  Status sync() noexcept override { return enter("sync", 0, 0); }
   std::byte* at(std::size_t slot) { return bytes_.data() + slot * info_.slot_stride; }
 
  private:

@@ -30,6 +30,31 @@ struct Rig {
   }
   ~Rig() { control.gate.open(); }
 
+  // A disk of its own number, behind a gate of its own.
+  std::shared_ptr<SharedStorage> add_disk(DiskControl& disk_control, std::uint64_t number) {
+    return adopt(std::make_unique<FakeDisk>(small_shape(), kSlots, disk_control, number));
+  }
+
+  // A task that the gate holds.
+  void start_held(std::uint32_t ticket, Lane lane, Gate& gate) {
+    start_task(ticket, lane, {}, [&gate] { gate.pass(); });
+  }
+  void start_task(std::uint32_t ticket, Lane lane, std::vector<std::shared_ptr<SharedStorage>> uses,
+                  std::function<void()> body) {
+    const Status status = client->start(ticket, lane, std::move(uses), [body = std::move(body)] {
+      body();
+      return TaskOutcome{};
+    });
+    REQUIRE_MESSAGE(status.is_ok(), status.message());
+  }
+  void start_erase(std::uint32_t ticket, const std::shared_ptr<SharedStorage>& storage, std::uint32_t slot) {
+    start_task(ticket, Lane::kDisk, {storage},
+               [storage, slot] { CHECK(storage->storage().erase(std::vector{slot}).is_ok()); });
+  }
+  void start_sync(std::uint32_t ticket, const std::shared_ptr<SharedStorage>& storage) {
+    start_task(ticket, Lane::kDisk, {storage}, [storage] { CHECK(storage->storage().sync().is_ok()); });
+  }
+
   std::shared_ptr<SharedStorage> adopt(std::unique_ptr<Storage> storage) {
     auto shared = client->adopt(std::move(storage));
     REQUIRE(shared.is_ok());

@@ -3,44 +3,78 @@
 
 #include <doctest/doctest.h>
 
+#include <deque>
+
 #include "native/transfer/fakes.h"
 
 namespace kvtier {
 namespace {
 
 constexpr std::uint64_t kOpBytes = 1000;
+constexpr std::uint64_t kDisk = 7;
+constexpr std::uint64_t kOtherDisk = 8;
 
 struct Bench {
-  explicit Bench(unsigned threads = 4, unsigned copies = 4) : schedule(threads, copies) {}
+  explicit Bench(unsigned threads = 8, unsigned copies = 8) : schedule(threads, copies) {}
 
   std::shared_ptr<ClientState> client(std::uint64_t bytes = 1 << 30) {
     auto state = std::make_shared<ClientState>();
-    state->limits = {.bytes_in_flight = {bytes, bytes}, .queue_blocks = 1 << 20};
+    state->limits = {.bytes_in_flight = {bytes, bytes}, .queue_blocks = 1 << 20, .queue_tasks = 1 << 20};
     return state;
   }
 
   std::shared_ptr<Batch> add(const std::shared_ptr<ClientState>& client, TransferPath path, bool onboard,
-                             std::uint32_t ops, std::uint64_t op_bytes = kOpBytes) {
-    auto batch = std::make_shared<Batch>();
+                             std::uint32_t ops, std::uint64_t op_bytes = kOpBytes, std::uint64_t disk = kDisk) {
+    const auto batch = std::make_shared<Batch>();
     batch->client = client;
     batch->request.path = path;
     batch->request.onboard = onboard;
     batch->traits = traits_of(path);
-    batch->direction = batch->traits.reads_disk || onboard ? Direction::kRead : Direction::kWrite;
+    batch->disk = disk;
+    batch->direction =
+        batch->traits.reads_disk || (onboard && !batch->traits.writes_disk) ? Direction::kRead : Direction::kWrite;
     for (std::uint32_t i = 0; i < ops; ++i) {
       batch->plan.order.push_back(i);
       batch->plan.ops.push_back({i, 1, op_bytes});
     }
-    schedule.add(batch);
+    schedule.add(*batch);
+    batches.push_back(batch);
     return batch;
   }
 
-  void add_task(const std::shared_ptr<ClientState>& client, Lane lane, std::uint32_t ticket) {
+  void add_task(const std::shared_ptr<ClientState>& client, Lane lane, std::uint32_t ticket,
+                const std::shared_ptr<SharedStorage>& storage = nullptr) {
     auto task = std::make_unique<Task>();
     task->client = client;
     task->lane = lane;
     task->ticket = ticket;
+    if (storage) task->uses.push_back(storage);
     schedule.add(std::move(task));
+    clients.push_back(client);
+  }
+
+  std::shared_ptr<SharedStorage> storage(std::uint64_t disk = kDisk) {
+    auto made = SharedStorage::make(++storages, std::make_unique<FakeDisk>(small_shape(), 1, control, disk), nullptr);
+    REQUIRE(made.is_ok());
+    return std::move(made).value();
+  }
+
+  // What take() gives, after a look that must know it.
+  Work take() {
+    const bool expected = schedule.can_start();
+    Work work = schedule.take();
+    CHECK(work.is_nothing() != expected);
+    return work;
+  }
+  // The ticket of the task that starts next; 0 when it is none.
+  std::uint32_t take_ticket() {
+    running.push_back(take());
+    return running.back().task ? running.back().task->ticket : 0;
+  }
+  // The batch that starts next.
+  std::shared_ptr<Batch> take_batch() {
+    running.push_back(take());
+    return running.back().batch;
   }
 
   void end(Work& work) {
@@ -49,7 +83,17 @@ struct Bench {
     work = Work();
   }
 
+  // Tasks hold their client, and its lines hold them.
+  ~Bench() {
+    for (const std::shared_ptr<ClientState>& each : clients) static_cast<void>(schedule.drop(*each));
+  }
+
+  DiskControl control;
+  std::uint64_t storages = 0;
   Schedule schedule;
+  std::vector<std::shared_ptr<Batch>> batches;
+  std::vector<std::shared_ptr<ClientState>> clients;
+  std::deque<Work> running;
 };
 
 constexpr TransferPath kRead = TransferPath::kSlabToMemoryVia;
@@ -61,11 +105,11 @@ TEST_CASE("onboarding starts before offloading that was submitted earlier") {
   const auto client = bench.client();
   const auto offload = bench.add(client, kCopy, false, 1);
   const auto onboard = bench.add(client, kCopy, true, 2);
-  CHECK(bench.schedule.take().batch == onboard);
-  CHECK(bench.schedule.take().batch == onboard);
-  CHECK(bench.schedule.take().batch == offload);
-  CHECK(bench.schedule.take().is_nothing());
-  CHECK_FALSE(bench.schedule.has_waiting());
+  CHECK(bench.take().batch == onboard);
+  CHECK(bench.take().batch == onboard);
+  CHECK(bench.take().batch == offload);
+  CHECK(bench.take().is_nothing());
+  CHECK_FALSE(bench.schedule.can_start());
 }
 
 TEST_CASE("within a class batches start in the order of submission") {
@@ -73,9 +117,9 @@ TEST_CASE("within a class batches start in the order of submission") {
   const auto client = bench.client();
   const auto first = bench.add(client, kRead, true, 2);
   const auto second = bench.add(client, kRead, true, 1);
-  CHECK(bench.schedule.take().batch == first);
-  CHECK(bench.schedule.take().batch == first);
-  CHECK(bench.schedule.take().batch == second);
+  CHECK(bench.take().batch == first);
+  CHECK(bench.take().batch == first);
+  CHECK(bench.take().batch == second);
 }
 
 TEST_CASE("bytes in flight are bounded for each direction, and an end makes room") {
@@ -83,26 +127,26 @@ TEST_CASE("bytes in flight are bounded for each direction, and an end makes room
   const auto client = bench.client(2 * kOpBytes);
   bench.add(client, kRead, true, 4);
   const auto copies = bench.add(client, kCopy, false, 1);
-  Work a = bench.schedule.take();
-  Work b = bench.schedule.take();
+  Work a = bench.take();
+  Work b = bench.take();
   CHECK(a.batch->request.onboard);
   CHECK(b.batch->request.onboard);
-  CHECK(bench.schedule.take().batch == copies);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().batch == copies);
+  CHECK(bench.take().is_nothing());
   bench.end(a);
-  CHECK_FALSE(bench.schedule.take().is_nothing());
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK_FALSE(bench.take().is_nothing());
+  CHECK(bench.take().is_nothing());
 }
 
 TEST_CASE("an operation larger than the bound runs alone") {
   Bench bench;
   const auto client = bench.client(100);
   bench.add(client, kRead, true, 2, 1000);
-  Work only = bench.schedule.take();
+  Work only = bench.take();
   CHECK_FALSE(only.is_nothing());
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().is_nothing());
   bench.end(only);
-  CHECK_FALSE(bench.schedule.take().is_nothing());
+  CHECK_FALSE(bench.take().is_nothing());
 }
 
 TEST_CASE("small operations do not pass a large one that waits for bytes") {
@@ -111,10 +155,10 @@ TEST_CASE("small operations do not pass a large one that waits for bytes") {
   bench.add(client, kRead, true, 1, 100);
   const auto large = bench.add(client, kRead, true, 1, 1000);
   bench.add(client, kRead, true, 1, 100);
-  Work first = bench.schedule.take();
-  CHECK(bench.schedule.take().is_nothing());
+  Work first = bench.take();
+  CHECK(bench.take().is_nothing());
   bench.end(first);
-  CHECK(bench.schedule.take().batch == large);
+  CHECK(bench.take().batch == large);
 }
 
 TEST_CASE("one client's full budget does not stop another client") {
@@ -123,26 +167,26 @@ TEST_CASE("one client's full budget does not stop another client") {
   const auto other = bench.client(kOpBytes);
   bench.add(full, kRead, true, 2);
   const auto batch = bench.add(other, kRead, true, 1);
-  CHECK(bench.schedule.take().batch->client == full);
-  CHECK(bench.schedule.take().batch == batch);
+  CHECK(bench.take().batch->client == full);
+  CHECK(bench.take().batch == batch);
 }
 
 TEST_CASE("one disk write is in flight while reads wait or run, more when there are none") {
   Bench bench;
   const auto client = bench.client();
   bench.add(client, kWrite, false, 4);
-  Work write = bench.schedule.take();
+  Work write = bench.take();
   bench.add(client, kRead, true, 1);
-  Work read = bench.schedule.take();
+  Work read = bench.take();
   CHECK(read.batch->traits.reads_disk);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().is_nothing());
   bench.end(write);
-  Work next = bench.schedule.take();
+  Work next = bench.take();
   CHECK(next.batch->traits.writes_disk);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().is_nothing());
   bench.end(read);
-  CHECK(bench.schedule.take().batch->traits.writes_disk);
-  CHECK(bench.schedule.take().batch->traits.writes_disk);
+  CHECK(bench.take().batch->traits.writes_disk);
+  CHECK(bench.take().batch->traits.writes_disk);
 }
 
 TEST_CASE("memory copies pass a disk write that waits for reads") {
@@ -151,47 +195,47 @@ TEST_CASE("memory copies pass a disk write that waits for reads") {
   bench.add(client, kWrite, false, 2);
   const auto copies = bench.add(client, kCopy, false, 1);
   bench.add(client, kRead, true, 1);
-  CHECK(bench.schedule.take().batch->traits.reads_disk);
-  CHECK(bench.schedule.take().batch->traits.writes_disk);
-  CHECK(bench.schedule.take().batch == copies);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().batch->traits.reads_disk);
+  CHECK(bench.take().batch->traits.writes_disk);
+  CHECK(bench.take().batch == copies);
+  CHECK(bench.take().is_nothing());
 }
 
 TEST_CASE("reads that were dropped do not hold writes back") {
   Bench bench;
   const auto client = bench.client();
   bench.add(client, kWrite, false, 2);
-  Work write = bench.schedule.take();
+  Work write = bench.take();
   const auto reads = bench.add(client, kRead, true, 3);
   CHECK(bench.schedule.drop_rest(*reads).size() == 3);
-  CHECK(bench.schedule.take().batch->traits.writes_disk);
+  CHECK(bench.take().batch->traits.writes_disk);
 }
 
 TEST_CASE("a batch whose rest was dropped starts nothing more") {
   Bench bench;
   const auto client = bench.client();
   const auto batch = bench.add(client, kCopy, true, 3);
-  Work first = bench.schedule.take();
+  Work first = bench.take();
   const auto rest = bench.schedule.drop_rest(*batch);
   REQUIRE(rest.size() == 2);
   CHECK(rest[0].first == 1);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().is_nothing());
   CHECK(bench.schedule.drop_rest(*batch).empty());
-  CHECK_FALSE(bench.schedule.has_waiting());
+  CHECK_FALSE(bench.schedule.can_start());
 }
 
 TEST_CASE("memory operations leave threads to others when their number is reached") {
-  Bench bench(4, 1);
+  Bench bench(8, 1);
   const auto client = bench.client();
   const auto copies = bench.add(client, kCopy, true, 2);
   const auto reads = bench.add(client, kRead, true, 2);
-  Work copy = bench.schedule.take();
+  Work copy = bench.take();
   CHECK(copy.batch == copies);
-  CHECK(bench.schedule.take().batch == reads);
-  CHECK(bench.schedule.take().batch == reads);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().batch == reads);
+  CHECK(bench.take().batch == reads);
+  CHECK(bench.take().is_nothing());
   bench.end(copy);
-  CHECK(bench.schedule.take().batch == copies);
+  CHECK(bench.take().batch == copies);
 }
 
 TEST_CASE("tasks start before transfers, one at a time for each client and lane") {
@@ -203,51 +247,167 @@ TEST_CASE("tasks start before transfers, one at a time for each client and lane"
   bench.add_task(client, Lane::kShort, 2);
   bench.add_task(client, Lane::kLong, 3);
   bench.add_task(other, Lane::kShort, 4);
-  Work first = bench.schedule.take();
+  Work first = bench.take();
   CHECK(first.task->ticket == 1);
-  CHECK(bench.schedule.take().task->ticket == 3);
-  CHECK(bench.schedule.take().task->ticket == 4);
-  CHECK(bench.schedule.take().batch != nullptr);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take().task->ticket == 3);
+  CHECK(bench.take().task->ticket == 4);
+  CHECK(bench.take().batch != nullptr);
+  CHECK(bench.take().is_nothing());
   bench.end(first);
-  CHECK(bench.schedule.take().task->ticket == 2);
+  CHECK(bench.take().task->ticket == 2);
 }
 
 TEST_CASE("long tasks leave a thread to transfers and short tasks") {
-  Bench bench(2);
-  const auto first = bench.client();
-  const auto second = bench.client();
-  bench.add_task(first, Lane::kLong, 1);
-  bench.add_task(second, Lane::kLong, 2);
-  bench.add(second, kCopy, false, 1);
-  Work running = bench.schedule.take();
+  Bench bench(3);
+  for (const std::uint32_t ticket : {1u, 2u, 3u}) bench.add_task(bench.client(), Lane::kLong, ticket);
+  bench.add(bench.client(), kCopy, false, 1);
+  Work running = bench.take();
   CHECK(running.task->ticket == 1);
-  CHECK(bench.schedule.take().batch != nullptr);
-  CHECK(bench.schedule.take().is_nothing());
+  CHECK(bench.take_ticket() == 2);
+  CHECK(bench.take_batch() != nullptr);
+  CHECK(bench.take().is_nothing());
   bench.end(running);
-  CHECK(bench.schedule.take().task->ticket == 2);
+  CHECK(bench.take_ticket() == 3);
 }
 
-TEST_CASE("a single thread runs long tasks too") {
-  Bench bench(1);
-  bench.add_task(bench.client(), Lane::kLong, 1);
-  CHECK(bench.schedule.take().task->ticket == 1);
+TEST_CASE("one disk leaves a thread to other disks, and all disks leave one to memory") {
+  Bench bench(5);
+  const auto client = bench.client();
+  bench.add(client, kRead, true, 10);
+  Work held = bench.take();
+  for (int i = 0; i < 2; ++i) CHECK_FALSE(bench.take().is_nothing());
+  CHECK(bench.take().is_nothing());
+  const auto other = bench.add(client, kRead, true, 10, kOpBytes, kOtherDisk);
+  CHECK(bench.take_batch() == other);
+  CHECK(bench.take().is_nothing());
+  const auto copies = bench.add(client, kCopy, false, 1);
+  CHECK(bench.take_batch() == copies);
+  CHECK(bench.take().is_nothing());
+  bench.end(held);
+  CHECK(bench.take().batch != nullptr);
 }
 
-TEST_CASE("a client's waiting work can be found and dropped") {
+TEST_CASE("one disk has the threads that are not reserved, whatever else waits") {
+  for (unsigned threads = kReservedThreads + 1; threads < 8; ++threads) {
+    Bench bench(threads);
+    bench.add(bench.client(), kRead, true, 10);
+    for (unsigned i = kReservedThreads; i < threads; ++i) CHECK(bench.take().batch != nullptr);
+    CHECK(bench.take().is_nothing());
+  }
+}
+
+TEST_CASE("tasks and transfers of a disk share its threads") {
+  Bench bench(4);
+  const auto client = bench.client();
+  bench.add_task(client, Lane::kDisk, 1, bench.storage());
+  bench.add_task(client, Lane::kDisk, 2, bench.storage());
+  bench.add_task(client, Lane::kDisk, 3, bench.storage());
+  bench.add_task(client, Lane::kDisk, 4, bench.storage(kOtherDisk));
+  bench.add_task(client, Lane::kShort, 5);
+  bench.add(client, kRead, true, 1);
+  Work first = bench.take();
+  CHECK(first.task->ticket == 1);
+  CHECK(bench.take_ticket() == 2);
+  CHECK(bench.take_ticket() == 4);
+  CHECK(bench.take_ticket() == 5);
+  CHECK(bench.take().is_nothing());
+  bench.end(first);
+  CHECK(bench.take_ticket() == 3);
+  CHECK(bench.take().is_nothing());
+}
+
+TEST_CASE("tasks of one storage on disk run one at a time, and hold up no other storage's") {
+  Bench bench;
+  const auto client = bench.client();
+  const auto storage = bench.storage();
+  const auto other = bench.storage();
+  bench.add_task(client, Lane::kDisk, 1, storage);
+  bench.add_task(client, Lane::kDisk, 2, storage);
+  bench.add_task(client, Lane::kDisk, 3, other);
+  Work first = bench.take();
+  CHECK(first.task->ticket == 1);
+  CHECK(bench.take_ticket() == 3);
+  CHECK(bench.take().is_nothing());
+  bench.end(first);
+  Work second = bench.take();
+  CHECK(second.task->ticket == 2);
+  bench.end(second);
+  // The line is gone with its last task, and comes back with the next.
+  bench.add_task(client, Lane::kDisk, 4, storage);
+  CHECK(bench.take_ticket() == 4);
+}
+
+TEST_CASE("openings do not wait for each other, but leave threads to disks that are known") {
+  Bench bench(4);
+  const auto client = bench.client();
+  for (const std::uint32_t ticket : {1u, 2u, 3u}) bench.add_task(client, Lane::kDisk, ticket);
+  CHECK(bench.take_ticket() == 1);
+  CHECK(bench.take_ticket() == 2);
+  CHECK(bench.take().is_nothing());
+  bench.add(client, kRead, true, 1);
+  CHECK(bench.take_batch() != nullptr);
+}
+
+TEST_CASE("bytes of one disk's reads in flight stop neither another disk's reads nor copies") {
+  Bench bench;
+  const auto client = bench.client(kOpBytes);
+  bench.add(client, kRead, true, 2);
+  const auto other = bench.add(client, kRead, true, 1, kOpBytes, kOtherDisk);
+  const auto copy = bench.add(client, kCopy, true, 1);
+  CHECK(bench.take_batch()->disk == kDisk);
+  CHECK(bench.take_batch() == other);
+  CHECK(bench.take_batch() == copy);
+  CHECK(bench.take().is_nothing());
+}
+
+TEST_CASE("reads of one disk do not hold back another disk's writes") {
+  Bench bench;
+  const auto client = bench.client();
+  bench.add(client, kRead, true, 2);
+  const auto writes = bench.add(client, kWrite, false, 2, kOpBytes, kOtherDisk);
+  bench.take_batch();
+  bench.take_batch();
+  CHECK(bench.take_batch() == writes);
+  CHECK(bench.take_batch() == writes);
+}
+
+TEST_CASE("a batch that leaves from the middle of its queue leaves the others in order") {
+  Bench bench;
+  const auto client = bench.client();
+  std::vector<std::shared_ptr<Batch>> batches;
+  for (int i = 0; i < 5; ++i) batches.push_back(bench.add(client, kCopy, true, 1));
+  for (const int gone : {2, 0, 4}) CHECK(bench.schedule.drop_rest(*batches[gone]).size() == 1);
+  const auto late = bench.add(client, kCopy, true, 1);
+  CHECK(bench.take_batch() == batches[1]);
+  CHECK(bench.take_batch() == batches[3]);
+  CHECK(bench.take_batch() == late);
+  CHECK(bench.take().is_nothing());
+}
+
+TEST_CASE("all that waits of a client can be found and dropped") {
   Bench bench;
   const auto client = bench.client();
   const auto other = bench.client();
   const auto mine = bench.add(client, kCopy, true, 1);
-  const auto mine_too = bench.add(client, kCopy, false, 1);
-  bench.add(other, kCopy, true, 1);
+  const auto mine_too = bench.add(client, kRead, false, 2);
+  Work running = bench.take();
+  CHECK(running.batch == mine);
+  const auto others = bench.add(other, kWrite, false, 2);
   bench.add_task(client, Lane::kLong, 1);
-  bench.add_task(other, Lane::kLong, 2);
-  CHECK(bench.schedule.waiting_of(*client) == std::vector{mine, mine_too});
-  const auto dropped = bench.schedule.drop_tasks(*client);
-  REQUIRE(dropped.size() == 1);
-  CHECK(dropped[0]->ticket == 1);
-  CHECK(bench.schedule.take().task->ticket == 2);
+  bench.add_task(client, Lane::kDisk, 2, bench.storage());
+  bench.add_task(other, Lane::kLong, 3);
+  CHECK(bench.schedule.waiting_of(*client) == std::vector{mine_too});
+  const auto dropped = bench.schedule.drop(*client);
+  REQUIRE(dropped.size() == 2);
+  CHECK(dropped.front()->ticket == 1);
+  CHECK(dropped.back()->ticket == 2);
+  CHECK(bench.schedule.waiting_of(*client).empty());
+  CHECK(bench.take_ticket() == 3);
+  CHECK(bench.take_batch() == others);
+  // The reads are gone, so a second write may start beside the first.
+  CHECK(bench.take_batch() == others);
+  bench.end(running);
+  CHECK(bench.take().is_nothing());
 }
 
 }  // namespace

@@ -5,18 +5,23 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/pattern.h"
 #include "native/layout/reference_layout.h"
+#include "native/storage/resident_bytes.h"
+#include "platform/system_memory.h"
 
 using kvtier::Checksum;
 using kvtier::Code;
 using kvtier::GroupShape;
 using kvtier::LayoutKind;
 using kvtier::MemoryStorage;
+using kvtier::resident_bytes;
 using kvtier::SequenceHash;
 using kvtier::reference::kKinds;
 
@@ -120,4 +125,42 @@ TEST_CASE("borrowed regions of another number, another size or over each other a
   CHECK(code_of({all.first(size), all.subspan(size, size + 1)}) == Code::kInvalidValue);
   CHECK(code_of({all.first(size), all.subspan(size - 1, size)}) == Code::kInvalidValue);
   CHECK(code_of({all.first(size), all.first(size)}) == Code::kInvalidValue);
+}
+
+TEST_CASE("checksums count as memory that is asked for, and are not touched where the slots are not") {
+  // 1 byte a block, so that the checksums take sixteen times as much.
+  const GroupShape tiny{.parts = 1, .layers = 1, .outer = 1, .tokens_per_block = 1, .bytes_per_token = 1};
+  const std::uint64_t available = kvtier::system_memory().available_bytes.value_or(0);
+  const std::uint32_t slot_count = (1U << 31) - 1;
+  if (available == 0 || available > std::uint64_t{slot_count} * 16) {
+    MESSAGE("skipped: this machine has room for the checksums of all slots that there can be");
+  } else {
+    const auto refused = MemoryStorage::allocate(LayoutKind::kLayersKvInner, tiny, slot_count, {});
+    CHECK(refused.status().code() == Code::kOutOfMemory);
+    const std::uint64_t asked = (std::uint64_t{1} << 31) + std::uint64_t{slot_count} * sizeof(Checksum);
+    CHECK(refused.status().message().find(std::to_string(asked) + " bytes") != std::string::npos);
+  }
+
+  const std::uint64_t before = resident_bytes();
+  auto storage = MemoryStorage::allocate(LayoutKind::kLayersKvInner, tiny, 1U << 22, {.prefault = false, .threads = 1});
+  REQUIRE(storage.is_ok());
+  CHECK(resident_bytes() < before + (std::uint64_t{8} << 20));
+  CHECK((storage.value()->checksum_at((1U << 22) - 1) == Checksum{}));
+}
+
+TEST_CASE("a share of the memory keeps the slots where they are after their storage") {
+  auto storage = MemoryStorage::allocate(LayoutKind::kContiguous, kShape, 5, {});
+  REQUIRE(storage.is_ok());
+  const std::shared_ptr<kvtier::HostBuffer> share = storage.value()->share_memory();
+  REQUIRE(share != nullptr);
+  std::byte* const bytes = storage.value()->view().regions[0];
+  bytes[100] = std::byte{42};
+  storage.value().reset();
+  CHECK(bytes[100] == std::byte{42});
+
+  std::vector<std::byte> memory(5 * kShape.slot_stride());
+  const std::span<std::byte> region(memory);
+  auto borrowed = MemoryStorage::borrow(LayoutKind::kContiguous, kShape, 5, {&region, 1});
+  REQUIRE(borrowed.is_ok());
+  CHECK(borrowed.value()->share_memory() == nullptr);
 }

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -288,4 +289,113 @@ TEST_CASE("a disk that moves nothing is an error and not a hang") {
     io.bytes = 100;  // never a whole page
     CHECK(store(*slab, 0, {1000}).code() == Code::kIo);
   }
+}
+
+TEST_CASE("a sync that failed fails from then on, until the slab is opened again") {
+  class NoSyncIo final : public FileIo {
+   public:
+    int sync(int) noexcept override { return EIO; }
+  };
+  const TemporaryDirectory temporary;
+  const auto directory = open_directory(temporary.path());
+  auto slab = open_slab_storage(*directory, options_of(8));
+  REQUIRE(store(*slab, 0, {1000}).is_ok());
+  CHECK(slab->sync().is_ok());
+  {
+    NoSyncIo io;
+    const ScopedFileIo scoped(io);
+    CHECK(slab->sync().code() == Code::kIo);
+  }
+  // The system may have thrown away what it could not write, and says nothing of it a second time.
+  const Status later = slab->sync();
+  CHECK(later.code() == Code::kIo);
+  CHECK(later.message().find("an earlier sync failed") == 0);
+  REQUIRE(store(*slab, 1, {2000}).is_ok());
+  CHECK(slab->sync().code() == Code::kIo);
+  CHECK(load(*slab, 1, 2000) == Found::kHit);
+  slab.reset();
+  slab = open_slab_storage(*directory, options_of(8));
+  CHECK(slab->sync().is_ok());
+}
+
+namespace {
+
+// A disk that cannot read some pages of 4 KiB, by their offsets in the file; what is before the first one is read.
+class BadPagesIo final : public FileIo {
+ public:
+  explicit BadPagesIo(std::function<bool(std::uint64_t offset)> is_bad) : is_bad_(std::move(is_bad)) {}
+  ssize_t preadv(int fd, const iovec* parts, int part_count, std::uint64_t offset) noexcept override {
+    std::uint64_t length = 0;
+    for (int i = 0; i < part_count; ++i) length += parts[i].iov_len;
+    std::uint64_t good = offset;
+    while (good < offset + length && !is_bad_(good / 4096 * 4096)) good = good / 4096 * 4096 + 4096;
+    if (good >= offset + length) return FileIo::preadv(fd, parts, part_count, offset);
+    ++failures;
+    if (good <= offset) {
+      errno = EIO;
+      return -1;
+    }
+    iovec first = parts[0];
+    first.iov_len = std::min<std::uint64_t>(first.iov_len, good - offset);
+    return FileIo::preadv(fd, &first, 1, offset);
+  }
+  int failures = 0;
+
+ private:
+  std::function<bool(std::uint64_t)> is_bad_;
+};
+
+constexpr std::uint64_t kFirstRecord = 8192;
+
+// A store of `count` blocks without parents.
+void fill_store(const kvtier::StoreDirectory& directory, std::uint32_t count) {
+  const auto slab = open_slab_storage(directory, options_of(count));
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t i = 1; i <= count; ++i) numbers.push_back(i * 1000);
+  REQUIRE(store(*slab, 0, numbers).is_ok());
+}
+
+}  // namespace
+
+TEST_CASE("where a table cannot be read, its records are missing and all others are there") {
+  const TemporaryDirectory temporary;
+  const auto directory = open_directory(temporary.path());
+  fill_store(*directory, 300);
+  const auto slab = open_slab_storage(*directory, options_of(300));
+  // The third page of records and the last, which is not whole.
+  BadPagesIo io(
+      [](std::uint64_t offset) { return offset == kFirstRecord + 2 * 4096 || offset == kFirstRecord + 9 * 4096; });
+  SlabContents contents;
+  {
+    const ScopedFileIo scoped(io);
+    contents = recover(*slab);
+  }
+  CHECK(contents.records_unreadable == 32 + 12);
+  CHECK(contents.hashes.size() == 300 - 44);
+  for (const std::uint32_t slot : contents.slots) CHECK((slot < 64 || (slot >= 96 && slot < 288)));
+  CHECK(contents.records_rejected == 0);
+  CHECK(contents.next_sequence == 289);
+  CHECK(load(*slab, 100, 101 * 1000) == Found::kHit);
+  CHECK(load(*slab, 70, 71 * 1000) == Found::kMiss);
+  // The disk has recovered.
+  const SlabContents whole = recover(*slab);
+  CHECK(whole.hashes.size() == 300);
+  CHECK(whole.records_unreadable == 0);
+}
+
+TEST_CASE("a table of which nothing can be read, or too much cannot, is an error and not an empty store") {
+  const TemporaryDirectory temporary;
+  const auto directory = open_directory(temporary.path());
+  fill_store(*directory, 100);
+  {
+    const auto slab = open_slab_storage(*directory, options_of(100));
+    BadPagesIo io([](std::uint64_t offset) { return offset >= kFirstRecord; });
+    const ScopedFileIo scoped(io);
+    CHECK(slab->recover(false).status().code() == Code::kIo);
+  }
+  const auto slab = open_slab_storage(*directory, options_of(20000));
+  BadPagesIo io([](std::uint64_t offset) { return offset >= kFirstRecord + 4096; });
+  const ScopedFileIo scoped(io);
+  CHECK(slab->recover(false).status().code() == Code::kIo);
+  CHECK(io.failures < 300);
 }

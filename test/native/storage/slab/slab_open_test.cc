@@ -3,8 +3,6 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
-#include <array>
-
 #include "digest/xxh3.h"
 #include "native/storage/slab/slab_rig.h"
 
@@ -408,29 +406,4 @@ TEST_CASE("a link or a folder in the place of a slab is refused") {
   REQUIRE(::mkdir(slab_path(*directory).c_str(), 0700) == 0);
   CHECK(status_of(*directory, options_of(10)).code() == Code::kNotAStore);
   CHECK_FALSE(exists(table_path(*directory)));
-}
-
-TEST_CASE("looking only reads shape, slots and blocks while the store is in use, and changes nothing") {
-  const TemporaryDirectory temporary;
-  const auto directory = open_directory(temporary.path());
-  const auto slab = open_slab_storage(*directory, options_of(10));
-  REQUIRE(store(*slab, 4, {1000, 1001}).is_ok());
-  const std::vector<std::uint8_t> table = read_file(table_path(*directory));
-
-  const auto looked = StoreDirectory::open_read_only(directory->path());
-  REQUIRE(looked.is_ok());
-  CHECK(SlabStorage::open_read_only(*looked.value(), 1).status().code() == Code::kNotAStore);
-  auto copy = SlabStorage::open_read_only(*looked.value(), 0);
-  REQUIRE(copy.is_ok());
-  CHECK(copy.value()->info().slot_count == 10);
-  CHECK(copy.value()->info().shape == kShape);
-  CHECK(recover(*copy.value()).hashes.size() == 2);
-  CHECK(load(*copy.value(), 5, 1001) == Found::kHit);
-  CHECK(store(*copy.value(), 0, {3000}).code() == Code::kNotWritable);
-  const std::uint32_t slot = 4;
-  CHECK(copy.value()->erase({&slot, 1}).code() == Code::kNotWritable);
-  CHECK(copy.value()->sync().code() == Code::kNotWritable);
-  CHECK(status_of(*looked.value(), options_of(10)).code() == Code::kNotWritable);
-  CHECK((read_file(table_path(*directory)) == table));
-  CHECK(load(*slab, 4, 1000) == Found::kHit);
 }

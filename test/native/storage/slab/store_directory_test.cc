@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "native/storage/slab/slab_rig.h"
+#include "storage/slab/store_secret.h"
 
 using kvtier::Code;
 using kvtier::Status;
@@ -252,4 +253,66 @@ TEST_CASE("looking only at a directory whose table is garbage finds no store") {
   const TemporaryDirectory temporary;
   std::ofstream(temporary.path() + "/group-0.table") << std::string(10000, 'x');
   CHECK(StoreDirectory::open_read_only(temporary.path()).status().code() == Code::kNotAStore);
+}
+
+namespace {
+
+int lacking(int, const char*, const char*) noexcept {
+  return EPERM;
+}
+int unknown_flag(int, const char*, const char*) noexcept {
+  return EINVAL;
+}
+int failing(int, const char*, const char*) noexcept {
+  return EIO;
+}
+
+}  // namespace
+
+TEST_CASE("a file system without hard links, or without any way to name a finished file, gets a secret too") {
+  const kvtier::NamingCalls& real = kvtier::system_naming_calls();
+  for (const kvtier::NamingCalls calls :
+       {kvtier::NamingCalls{&lacking, real.rename}, kvtier::NamingCalls{&lacking, &unknown_flag}}) {
+    const TemporaryDirectory temporary;
+    const kvtier::FileDescriptor folder(::open(temporary.path().c_str(), O_RDONLY | O_DIRECTORY));
+    const auto made = kvtier::load_or_make_secret(folder.get(), temporary.path(), calls);
+    REQUIRE(made.is_ok());
+    CHECK(mode_of(temporary.path() + "/secret") == 0600);
+    // What is there stays, whichever way it would be made.
+    CHECK((kvtier::load_or_make_secret(folder.get(), temporary.path(), calls).value() == made.value()));
+    CHECK((kvtier::load_or_make_secret(folder.get(), temporary.path()).value() == made.value()));
+    const std::filesystem::directory_iterator entries(temporary.path());
+    CHECK(std::distance(begin(entries), end(entries)) == 1);
+  }
+}
+
+TEST_CASE("a secret that another process made first is the one, in each way of naming") {
+  const kvtier::NamingCalls& real = kvtier::system_naming_calls();
+  for (const kvtier::NamingCalls calls : {real, kvtier::NamingCalls{&lacking, real.rename}}) {
+    for (int round = 0; round < 20; ++round) {
+      const TemporaryDirectory temporary;
+      const kvtier::FileDescriptor folder(::open(temporary.path().c_str(), O_RDONLY | O_DIRECTORY));
+      std::vector<kvtier::StoreSecret> secrets(4);
+      std::vector<std::thread> threads;
+      for (kvtier::StoreSecret& secret : secrets) {
+        threads.emplace_back([&] {
+          const auto made = kvtier::load_or_make_secret(folder.get(), temporary.path(), calls);
+          if (made.is_ok()) secret = made.value();
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      for (const kvtier::StoreSecret& secret : secrets) CHECK((secret == secrets[0]));
+      CHECK((secrets[0] != kvtier::StoreSecret{}));
+    }
+  }
+}
+
+TEST_CASE("a secret that cannot be named for another reason is an error, and leaves nothing behind") {
+  const TemporaryDirectory temporary;
+  const kvtier::FileDescriptor folder(::open(temporary.path().c_str(), O_RDONLY | O_DIRECTORY));
+  for (const kvtier::NamingCalls calls :
+       {kvtier::NamingCalls{&failing, &failing}, kvtier::NamingCalls{&lacking, &failing}}) {
+    CHECK(kvtier::load_or_make_secret(folder.get(), temporary.path(), calls).status().code() == Code::kIo);
+    CHECK(std::filesystem::is_empty(temporary.path()));
+  }
 }
