@@ -3,10 +3,17 @@
  * `movement/`.
  */
 import { GroupBlocks } from './blocks/group-blocks.js'
-import { integer, KvError, object } from './errors.js'
+import { flag, integer, KvError, optionsOf } from './errors.js'
 import { Events, type ManagerEvents } from './events.js'
 import { fingerprintOf } from './identity/fingerprint.js'
-import { defineLayout, groupShapeOf, type ModelLayout } from './identity/model-layout.js'
+import {
+  blockBytesOfShape,
+  defineLayout,
+  groupShapeOf,
+  type ModelLayout,
+  slotBytesOf,
+  slotBytesOfShape,
+} from './identity/model-layout.js'
 import { saltOf, type Tenant, tenantTag } from './identity/salt.js'
 import { type ExtraKey, type ExtraKeyAt, SequenceHashes, type Tokens } from './identity/sequence-hashes.js'
 import { makeTokenHasher, type TokenHasher } from './identity/token-hasher.js'
@@ -14,18 +21,20 @@ import { BorrowedSlots } from './movement/borrowed-slots.js'
 import type { GroupTiers, MovementContext } from './movement/context.js'
 import { DeviceAccess } from './movement/device-access.js'
 import { DiskWriter } from './movement/disk-writer.js'
-import { flushToDisk } from './movement/flush.js'
+import { type FlushOptions, flushToDisk } from './movement/flush.js'
 import { HostAccess } from './movement/host-access.js'
-import { Sequence } from './movement/sequence.js'
-import type { TransferControl } from './movement/transfer.js'
-import type { Binding, OpenedStore, SlabContents, StorageHandle, StoreHandle } from './native/binding.js'
+import { whileItGoesOn } from './movement/patience.js'
+import { checkLimits, LIMIT_OPTIONS, Sequence } from './movement/sequence.js'
+import { settleThen, TransferControl, type TransferLimits } from './movement/transfer.js'
+import type { Binding, OpenedStore, SlabContents, StoreHandle } from './native/binding.js'
 import { binding } from './native/binding.js'
 import { type Completions, completions } from './native/completions.js'
 import { type ManagerOptions, type ResolvedOptions, resolveOptions } from './options.js'
 import { type Counters, type ManagerStats, type TierStats, zeroCounters } from './stats.js'
+import { closeHandles } from './tiers/close.js'
 import { openDeviceTier } from './tiers/device.js'
 import { type DiskTier, openDiskTier, openStore } from './tiers/disk.js'
-import { openHostTier, slotStride } from './tiers/host.js'
+import { openHostTier } from './tiers/host.js'
 import { DEVICE, DISK, HOST, NO_TIER, type TierNumber, type TierSlots } from './tiers/types.js'
 
 /** What `manager.sequence` takes besides the tokens. */
@@ -34,7 +43,12 @@ export interface SequenceOptions {
   readonly tenant: Tenant
   /** 0 to 100; blocks of a higher priority leave later (default 50). */
   readonly priority?: number
-  /** Milliseconds that a stored block lives, counted in whole seconds (default 0: until it is evicted). */
+  /**
+   * Milliseconds that a stored block lives, counted in whole seconds (default 0: until it is evicted). A block that is
+   * stored again lives as long as the longer of both asks, and has the larger priority of both. A copy on disk keeps what
+   * held when it was written: after a restart a block never lives longer than a store has asked, but may end earlier than
+   * the last one did.
+   */
   readonly ttlMs?: number
   /** What changes every block's KV, a LoRA adapter for example. */
   readonly extraKeys?: readonly ExtraKey[]
@@ -46,11 +60,19 @@ export interface SequenceOptions {
 export interface CloseOptions {
   /** Write host blocks that are not on disk first (default: the option `flushOnClose`). */
   readonly flush?: boolean
-  /** Milliseconds to wait for transfers before they are ended (default 10,000). */
+  /**
+   * Milliseconds to wait for transfers before they are ended (default 10,000). A write that has not made progress for as
+   * long is ended, too (0: for as long as the manager's deadline says).
+   */
   readonly deadlineMs?: number
 }
 
+const SEQUENCE_OPTIONS: readonly (keyof SequenceOptions)[] = ['tenant', 'priority', 'ttlMs', 'extraKeys', 'extraKeysAt']
+const FLUSH_OPTIONS: readonly (keyof FlushOptions)[] = ['sync', ...LIMIT_OPTIONS]
+const CLOSE_OPTIONS: readonly (keyof CloseOptions)[] = ['flush', 'deadlineMs']
 const ADOPT_SLICE = 32_768
+/** How long, beyond the deadline of each of its parts, closing waits for a disk to answer. */
+const ANSWER_MS = 5000
 const TTL_MOST_MS = 10 * 365 * 24 * 3600 * 1000
 
 /**
@@ -82,6 +104,7 @@ export class BlockManager {
   readonly #hasher: TokenHasher
   readonly #active = new Map<TransferControl, Promise<void>>()
   #closing: Promise<void> | null = null
+  #partsClosed = 0
 
   /** @internal Use {@link BlockManager.open}. */
   constructor(parts: OpenedParts) {
@@ -92,6 +115,7 @@ export class BlockManager {
     this.#events = new Events()
     this.#counters = zeroCounters()
     this.#counters.recovered = parts.recovered
+    this.#counters.recordsUnreadable = parts.recordsUnreadable
     this.#store = parts.store
     this.#diskOpenMs = parts.diskOpenMs
     this.#hasher = makeTokenHasher(parts.binding, (start) => parts.completions.call(start))
@@ -109,6 +133,7 @@ export class BlockManager {
       now: () => Date.now(),
       nextTick: () => ++tick,
       pending: new Map(),
+      mistakes: { overwritten: 0 },
       checkOpen: () => this.#checkOpen(),
     }
     this.#context = context
@@ -137,7 +162,7 @@ export class BlockManager {
    */
   sequence(tokens: Tokens, options: SequenceOptions): Sequence {
     this.#checkOpen()
-    object('options', options)
+    optionsOf('options', options, SEQUENCE_OPTIONS)
     const salt = saltOf(this.#secret, options.tenant)
     const hashes = new SequenceHashes({
       fingerprint: this.#fingerprint,
@@ -157,15 +182,19 @@ export class BlockManager {
   }
 
   /**
-   * Writes every host block that is not on disk. Without a disk tier it does nothing.
+   * Writes every host block that is not on disk. Without a disk tier it does nothing. What is not written when it is ended
+   * stays in host memory.
    *
-   * @param options.sync - also wait until what is on disk would survive a power loss
    * @returns how many blocks were written
-   * @throws KvError ERR_KV_CLOSED; ERR_KV_IO when `sync` failed
+   * @throws KvError ERR_KV_CLOSED; ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the option; ERR_KV_IO when `sync`
+   * failed; ERR_KV_DEADLINE, ERR_KV_ABORTED or ERR_KV_CLOSED when it was ended before `sync` was done
    */
-  async flush(options: { readonly sync?: boolean } = {}): Promise<number> {
+  async flush(options: FlushOptions = {}): Promise<number> {
     this.#checkOpen()
-    return await flushToDisk(this.#context, options.sync === true)
+    const given = optionsOf('options', options, FLUSH_OPTIONS)
+    const sync = flag('sync', given.sync, false)
+    const limits = checkLimits(given)
+    return await this.#flush(sync, limits, limits.deadlineMs ?? this.#context.deadlineMs)
   }
 
   /** Counters and the state of every tier, now. */
@@ -186,13 +215,21 @@ export class BlockManager {
     for (const tiers of this.#context.groups) tiers.blocks.check()
   }
 
-  /** Calls `listener` at every event of that name. */
+  /**
+   * Calls `listener` at every event of that name.
+   *
+   * @throws KvError ERR_KV_INVALID_VALUE for a name that no event has; ERR_KV_INVALID_TYPE
+   */
   on<K extends keyof ManagerEvents>(name: K, listener: (event: ManagerEvents[K]) => void): this {
     this.#events.on(name, listener)
     return this
   }
 
-  /** Stops calling `listener`. */
+  /**
+   * Stops calling `listener`.
+   *
+   * @throws KvError as {@link on}
+   */
   off<K extends keyof ManagerEvents>(name: K, listener: (event: ManagerEvents[K]) => void): this {
     this.#events.off(name, listener)
     return this
@@ -200,14 +237,23 @@ export class BlockManager {
 
   /**
    * Refuses new calls, waits for transfers (and ends those that outlast the deadline), writes what should survive, and
-   * gives memory, files and lock back. Calling it again returns the same promise.
+   * gives memory, files and lock back. Calling it again returns the same promise. Where a disk does not answer it rejects
+   * in the end, and gives them back when the disk does; the process stays alive until then, or until it exits.
+   *
+   * @throws KvError ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the option (the manager stays open then); what
+   * closing a tier failed with, when everything else is closed; ERR_KV_DEADLINE when a disk does not answer
    */
   close(options: CloseOptions = {}): Promise<void> {
-    if (this.#closing === null) {
-      const deadlineMs = integer('deadlineMs', options.deadlineMs ?? 10_000, 0, 0x7fffffff)
-      this.#closing = this.#close(options.flush ?? this.#options.flushOnClose, deadlineMs)
+    if (this.#closing !== null) return this.#closing
+    try {
+      const given = optionsOf('options', options, CLOSE_OPTIONS)
+      const flush = flag('flush', given.flush, this.#options.flushOnClose)
+      const deadlineMs = integer('deadlineMs', given.deadlineMs ?? 10_000, 0, 0x7fffffff)
+      this.#closing = this.#close(flush, deadlineMs)
+      return this.#closing
+    } catch (error) {
+      return Promise.reject(error)
     }
-    return this.#closing
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -232,15 +278,44 @@ export class BlockManager {
     }
   }
 
+  async #flush(sync: boolean, limits: TransferLimits, deadlineMs: number): Promise<number> {
+    const control = new TransferControl(this.#context.completions, limits, deadlineMs)
+    const forget = this.#track(control)
+    try {
+      return await flushToDisk(this.#context, sync, control)
+    } finally {
+      void settleThen(control, forget)
+    }
+  }
+
   async #close(flush: boolean, deadlineMs: number): Promise<void> {
+    // As long again for writing, for each part of it, and never without end.
+    const flushMs = deadlineMs === 0 ? this.#context.deadlineMs : deadlineMs
+    await whileItGoesOn(
+      this.#closeParts(flush ? flushMs : null, deadlineMs),
+      Math.max(deadlineMs, flushMs) + ANSWER_MS,
+      () => this.#partsClosed + this.#counters.diskWrites + this.#counters.transferFailures,
+      () =>
+        new KvError(
+          'ERR_KV_DEADLINE',
+          'The disk does not answer. Memory, files and the lock on the directory are given back when it does.',
+        ),
+    )
+  }
+
+  /** @param flushMs - how long each part of writing may take; null = nothing is to be written */
+  async #closeParts(flushMs: number | null, deadlineMs: number): Promise<void> {
     this.host.releaseAll()
     const timer = setTimeout(() => {
       for (const control of this.#active.keys()) control.cancel('ERR_KV_CLOSED')
+      this.#context.diskWriter.cancel('ERR_KV_CLOSED')
     }, deadlineMs)
     while (this.#active.size > 0) await Promise.all(this.#active.values())
     clearTimeout(timer)
-    if (flush) await flushToDisk(this.#context, false)
+    this.#partsClosed++
+    if (flushMs !== null) await this.#flush(false, {}, flushMs)
     await this.#context.diskWriter.idle()
+    this.#partsClosed++
     await closeHandles(
       this.#context.binding,
       this.#context.completions,
@@ -259,7 +334,7 @@ export class BlockManager {
       sums.pinned += counts.pinned
       sums.filling += counts.filling
       sums.free += counts.free
-      sums.capacityBytes += counts.slots * slotStride(tiers.shape)
+      sums.capacityBytes += counts.slots * slotBytesOfShape(tiers.shape)
     }
     return sums
   }
@@ -276,6 +351,7 @@ interface OpenedParts {
   readonly groups: readonly GroupTiers[]
   readonly store: StoreHandle | null
   readonly recovered: number
+  readonly recordsUnreadable: number
   readonly diskOpenMs: number
 }
 
@@ -297,9 +373,10 @@ async function openParts(options: ResolvedOptions): Promise<OpenedParts> {
       disk = await openDiskTier(binding, done, layout, options.disk, store, opened)
     }
     const groups = layout.groups.map((_, index) => groupTiers(options, layout, index, device, host, disk))
-    for (const [index, contents] of (disk?.contents ?? []).entries()) await adopt(groups[index], contents)
     const secret = options.secret ?? store?.secret ?? crypto.getRandomValues(new Uint8Array(32))
-    for (const tiers of groups) applyQuotas(options, secret, tiers)
+    // Before the tiers have blocks: setting a quota looks for the tenant's.
+    for (const tiers of groups) applyQuotas(options.quotas, secret, slotBytesOf(layout), tiers)
+    for (const [index, contents] of (disk?.contents ?? []).entries()) await adopt(groups[index], contents)
     return {
       layout,
       options,
@@ -310,10 +387,12 @@ async function openParts(options: ResolvedOptions): Promise<OpenedParts> {
       groups,
       store: store?.store ?? null,
       recovered: (disk?.contents ?? []).reduce((sum, contents) => sum + contents.slots.length, 0),
+      recordsUnreadable: (disk?.contents ?? []).reduce((sum, contents) => sum + contents.recordsUnreadable, 0),
       diskOpenMs: disk === null ? 0 : performance.now() - started,
     }
   } catch (error) {
-    await closeHandles(binding, done, opened, store?.store ?? null)
+    // Why it could not be opened is what the caller needs, whatever closing says.
+    await closeHandles(binding, done, opened, store?.store ?? null).catch(() => undefined)
     throw error
   }
 }
@@ -334,7 +413,7 @@ function groupTiers(
     index,
     group,
     shape,
-    blockBytes: shape.parts * shape.layers * shape.outer * shape.tokensPerBlock * shape.bytesPerToken,
+    blockBytes: blockBytesOfShape(shape),
     blocks: new GroupBlocks({
       tiers: tiers.map((tier) => ({ slotCount: tier.accounted ? tier.slotCount : 0 })),
       policy: options.evictionPolicy,
@@ -358,32 +437,18 @@ async function adopt(tiers: GroupTiers | undefined, contents: SlabContents): Pro
   }
 }
 
-function applyQuotas(options: ResolvedOptions, secret: Uint8Array, tiers: GroupTiers): void {
+/** @param slotBytes - of every layer group together: a quota, like a capacity, buys the same number of each */
+function applyQuotas(
+  quotas: ResolvedOptions['quotas'],
+  secret: Uint8Array,
+  slotBytes: number,
+  tiers: GroupTiers,
+): void {
   const share = (bytes: number | undefined): number =>
-    bytes === undefined ? Number.POSITIVE_INFINITY : Math.floor(bytes / totalStride(options.layout))
-  for (const [tenant, quota] of Object.entries(options.quotas)) {
+    bytes === undefined ? Number.POSITIVE_INFINITY : Math.floor(bytes / slotBytes)
+  for (const [tenant, quota] of Object.entries(quotas)) {
     const tag = tenantTag(saltOf(secret, tenant))
     tiers.blocks.setQuota(tag, HOST, share(quota.hostBytes))
     if (tiers.tiers[DISK].storage !== null) tiers.blocks.setQuota(tag, DISK, share(quota.diskBytes))
   }
-}
-
-/** Bytes one block of every layer group takes: a quota, like a capacity, buys the same number of each. */
-function totalStride(layout: ModelLayout): number {
-  let bytes = 0
-  for (const group of layout.groups) bytes += slotStride(groupShapeOf(group, layout.tokensPerBlock))
-  return bytes
-}
-
-async function closeHandles(
-  native: Binding,
-  done: Completions,
-  tiers: readonly TierSlots[],
-  store: StoreHandle | null,
-): Promise<void> {
-  const handles: (StorageHandle | StoreHandle)[] = tiers.flatMap((tier) =>
-    tier.storage === null ? [] : [tier.storage],
-  )
-  for (const handle of handles) await done.call<undefined>((ticket) => native.startClose(ticket, handle))
-  if (store !== null) await done.call<undefined>((ticket) => native.startClose(ticket, store))
 }

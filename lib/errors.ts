@@ -1,5 +1,6 @@
 /**
- * The one error class of kvtier, and the one voice of argument checks: what was asked for, what there was. Match on `code`, not on `instanceof`: two copies of the package may be loaded.
+ * The one error class of kvtier, and the one voice of argument checks: what was asked for, what there was. Match on
+ * `code`, not on `instanceof`: two copies of the package may be loaded.
  */
 import type { ErrorCode } from './native/generated.js'
 
@@ -69,4 +70,76 @@ export function integer(name: string, value: unknown, least: number, most: numbe
 export function object(name: string, value: unknown): Record<string, unknown> {
   if (value === null || typeof value !== 'object' || Array.isArray(value)) invalidType(name, 'an object', value)
   return value as Record<string, unknown>
+}
+
+/** True or false; `byDefault` when it is left out; an error that names it otherwise. */
+export function flag(name: string, value: unknown, byDefault: boolean): boolean {
+  if (value === undefined) return byDefault
+  if (typeof value !== 'boolean') invalidType(name, 'true or false', value)
+  return value
+}
+
+/** Throws ERR_KV_INVALID_VALUE for a field that is not among those known: a misspelt one would be left out silently. */
+export function onlyKnown(name: string, given: object, known: readonly string[]): void {
+  for (const field of Object.keys(given)) {
+    if (known.includes(field)) continue
+    const shown = field.length > 60 ? `${field.slice(0, 60)}…` : field
+    const near = suggestion(field, known)
+    throw new KvError('ERR_KV_INVALID_VALUE', `${name}.${shown} is unknown.${near} Known are ${known.join(', ')}.`)
+  }
+}
+
+/** A call's options: an object with known fields only, or an error that names what is wrong. */
+export function optionsOf(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+  const given = object(name, value)
+  onlyKnown(name, given, known)
+  return given
+}
+
+/** How many insertions, removals, replacements and swaps of neighbours lead from one word to the other. */
+function distance(from: string, to: string): number {
+  let beforeLast: number[] = []
+  let last = Array.from({ length: to.length + 1 }, (_, column) => column)
+  for (let row = 1; row <= from.length; ++row) {
+    const current = [row]
+    for (let column = 1; column <= to.length; ++column) {
+      const same = from[row - 1] === to[column - 1]
+      let best = Math.min(last[column]! + 1, current[column - 1]! + 1, last[column - 1]! + (same ? 0 : 1))
+      const swapped = row > 1 && column > 1 && from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1]
+      if (swapped) best = Math.min(best, beforeLast[column - 2]! + 1)
+      current.push(best)
+    }
+    beforeLast = last
+    last = current
+  }
+  return last[to.length]!
+}
+
+/**
+ * The name that was probably meant, whatever its capitals: the one name that begins so, or the nearest within two (for
+ * short words: one) typing errors.
+ */
+export function nearest(word: string, names: readonly string[]): string | undefined {
+  const lower = word.toLowerCase()
+  const begun = lower.length >= 2 ? names.filter((name) => name.toLowerCase().startsWith(lower)) : []
+  if (begun.length === 1) return begun[0]
+  const allowed = lower.length <= 3 ? 1 : 2
+  let best: string | undefined
+  let bestDistance = allowed + 1
+  for (const name of names) {
+    // No fewer steps than letters that one of them has more; a long text is not worth counting.
+    if (Math.abs(name.length - lower.length) >= bestDistance) continue
+    const steps = distance(lower, name.toLowerCase())
+    if (steps < bestDistance) {
+      best = name
+      bestDistance = steps
+    }
+  }
+  return best
+}
+
+/** ` Did you mean 'x'?`, or nothing. */
+export function suggestion(word: string, names: readonly string[], prefix = ''): string {
+  const name = nearest(word, names)
+  return name === undefined ? '' : ` Did you mean '${prefix}${name}'?`
 }

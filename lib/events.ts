@@ -2,6 +2,7 @@
  * What a manager tells while it works. Events are information: nothing depends on somebody listening, and a listener
  * that throws does not disturb a transfer.
  */
+import { invalidType, KvError, suggestion } from './errors.js'
 import type { TierName } from './tiers/types.js'
 
 /** Events of a block manager by name, each with its one argument. */
@@ -18,19 +19,43 @@ export interface ManagerEvents {
 
 type Listener<T> = (event: T) => void
 
+const KNOWN: Readonly<Record<keyof ManagerEvents, true>> = { stored: true, evicted: true, lost: true, tierFailed: true }
+const NAMES: readonly string[] = Object.keys(KNOWN)
+
+function check(name: unknown, listener: unknown): void {
+  if (typeof name !== 'string') invalidType('name', 'the name of an event', name)
+  if (!NAMES.includes(name)) {
+    throw new KvError(
+      'ERR_KV_INVALID_VALUE',
+      `There is no event ${JSON.stringify(name)}.${suggestion(name, NAMES)} The events are ${NAMES.join(', ')}.`,
+    )
+  }
+  if (typeof listener !== 'function') invalidType('listener', 'a function', listener)
+}
+
 /** A small typed emitter: `on` and `off`, nothing else. */
 export class Events {
   readonly #listeners = new Map<keyof ManagerEvents, Set<Listener<never>>>()
 
-  /** Calls `listener` at every event of that name until `off`. */
+  /**
+   * Calls `listener` at every event of that name until `off`.
+   *
+   * @throws KvError ERR_KV_INVALID_VALUE for a name that no event has; ERR_KV_INVALID_TYPE
+   */
   on<K extends keyof ManagerEvents>(name: K, listener: Listener<ManagerEvents[K]>): void {
+    check(name, listener)
     const listeners = this.#listeners.get(name) ?? new Set()
     listeners.add(listener as Listener<never>)
     this.#listeners.set(name, listeners)
   }
 
-  /** Stops calling `listener`. */
+  /**
+   * Stops calling `listener`; does nothing where it was not called.
+   *
+   * @throws KvError as {@link on}
+   */
   off<K extends keyof ManagerEvents>(name: K, listener: Listener<ManagerEvents[K]>): void {
+    check(name, listener)
     this.#listeners.get(name)?.delete(listener as Listener<never>)
   }
 

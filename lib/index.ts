@@ -22,13 +22,10 @@ export type { ExtraKey, ExtraKeyAt, Tokens } from './identity/sequence-hashes.js
 export type { DeviceAccess } from './movement/device-access.js'
 export type { DevicePin, DeviceSlots } from './movement/device-slots.js'
 export { type Fence, fence } from './movement/fence.js'
-export type {
-  HostAccess,
-  HostReading,
-  HostReservation,
-  PublishOptions,
-  ReserveOptions,
-} from './movement/host-access.js'
+export type { FlushOptions } from './movement/flush.js'
+export type { HostAccess, ReserveOptions } from './movement/host-access.js'
+export type { HostReading } from './movement/host-reading.js'
+export type { HostReservation, PublishOptions } from './movement/host-reservation.js'
 export type { Match, MatchEnd } from './movement/match.js'
 export type { OffloadOptions, OnboardOptions, Sequence, SlotsByGroup } from './movement/sequence.js'
 export type { Transfer, TransferLimits, TransferResult } from './movement/transfer.js'

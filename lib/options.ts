@@ -1,7 +1,7 @@
 /**
  * The options of `BlockManager.open`, and their validation in one voice: "option, what was asked, what is allowed".
  */
-import { integer, invalidType, invalidValue, KvError, object } from './errors.js'
+import { flag, integer, invalidType, invalidValue, KvError, object, optionsOf } from './errors.js'
 import type { ModelIdentity } from './identity/fingerprint.js'
 import type { ModelLayout } from './identity/model-layout.js'
 import type { LayoutKindName } from './native/binding.js'
@@ -74,7 +74,7 @@ export interface ManagerOptions {
   readonly flushOnClose?: boolean
   /** Engine threads and limits; the defaults suit most machines. */
   readonly engine?: {
-    /** 0 = between 2 and 8, by processor count. */
+    /** 0 = between 4 and 10, by processor count; at least 3 are started. One disk keeps all but two of them busy at most. */
     readonly threads?: number
     readonly readBytesInFlight?: number
     readonly writeBytesInFlight?: number
@@ -103,24 +103,28 @@ export interface ResolvedOptions {
   }
 }
 
-function flag(name: string, value: unknown, byDefault: boolean): boolean {
-  if (value === undefined) return byDefault
-  if (typeof value !== 'boolean') invalidType(name, 'true or false', value)
-  return value
-}
+const MODEL_FIELDS = [
+  'name',
+  'revision',
+  'dtype',
+  'rope',
+  'tensorParallel',
+  'pipelineParallel',
+  'extra',
+] as const satisfies (keyof ModelIdentity)[]
 
-function onlyKnown(name: string, value: Record<string, unknown>, known: readonly string[]): void {
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) invalidValue(`${name}.${key}`, `one of ${known.join(', ')}`, key)
-  }
-}
+const ENGINE_FIELDS = [
+  'threads',
+  'readBytesInFlight',
+  'writeBytesInFlight',
+  'queueBlocks',
+] as const satisfies (keyof NonNullable<ManagerOptions['engine']>)[]
 
 const LAYOUTS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
 
 function resolveDevice(value: unknown): OwnedDevice | BorrowedDevice | null {
   if (value === undefined) return null
-  const device = object('device', value)
-  onlyKnown('device', device, ['kind', 'slots', 'layout', 'regions'])
+  const device = optionsOf('device', value, ['kind', 'slots', 'layout', 'regions'])
   if (device.kind === 'cuda') {
     throw new KvError(
       'ERR_KV_UNSUPPORTED',
@@ -145,8 +149,7 @@ function resolveDevice(value: unknown): OwnedDevice | BorrowedDevice | null {
 
 function resolveDisk(value: unknown): ResolvedOptions['disk'] {
   if (value === undefined) return null
-  const disk = object('disk', value)
-  onlyKnown('disk', disk, ['directory', 'capacityBytes', 'direct'])
+  const disk = optionsOf('disk', value, ['directory', 'capacityBytes', 'direct'])
   if (typeof disk.directory !== 'string') invalidType('disk.directory', 'a path', disk.directory)
   if (disk.directory === '' || disk.directory.includes('\0')) {
     invalidValue('disk.directory', 'a path that is not empty and has no NUL', disk.directory)
@@ -164,8 +167,7 @@ function resolveQuotas(value: unknown): Record<string, Quota> {
   const resolved: Record<string, Quota> = Object.create(null) as Record<string, Quota>
   for (const [tenant, quota] of Object.entries(quotas)) {
     const name = `quotas.${tenant}`
-    const fields = object(name, quota)
-    onlyKnown(name, fields, ['hostBytes', 'diskBytes'])
+    const fields = optionsOf(name, quota, ['hostBytes', 'diskBytes'])
     resolved[tenant] = {
       ...(fields.hostBytes === undefined ? {} : { hostBytes: integer(`${name}.hostBytes`, fields.hostBytes, 0) }),
       ...(fields.diskBytes === undefined ? {} : { diskBytes: integer(`${name}.diskBytes`, fields.diskBytes, 0) }),
@@ -179,7 +181,7 @@ function resolveModel(value: unknown): ModelIdentity {
     if (value === '') invalidValue('model', 'a name that is not empty', value)
     return { name: value }
   }
-  const model = object('model', value)
+  const model = optionsOf('model', value, MODEL_FIELDS)
   if (typeof model.name !== 'string' || model.name === '') invalidType('model.name', 'a name', model.name)
   return model as unknown as ModelIdentity
 }
@@ -192,7 +194,7 @@ function resolveSecret(value: unknown): Uint8Array | null {
   return bytes.slice()
 }
 
-const KNOWN: readonly string[] = [
+const KNOWN = [
   'layout',
   'model',
   'device',
@@ -205,7 +207,7 @@ const KNOWN: readonly string[] = [
   'deadlineMs',
   'flushOnClose',
   'engine',
-]
+] as const satisfies (keyof ManagerOptions)[]
 
 /**
  * Checks what the caller gave and fills in the defaults.
@@ -213,12 +215,9 @@ const KNOWN: readonly string[] = [
  * @throws KvError ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_UNSUPPORTED
  */
 export function resolveOptions(options: ManagerOptions): ResolvedOptions {
-  const given = object('options', options)
-  onlyKnown('options', given, KNOWN)
-  const host = object('host', given.host)
-  onlyKnown('host', host, ['capacityBytes'])
-  const engine = given.engine === undefined ? {} : object('engine', given.engine)
-  onlyKnown('engine', engine, ['threads', 'readBytesInFlight', 'writeBytesInFlight', 'queueBlocks'])
+  const given = optionsOf('options', options, KNOWN)
+  const host = optionsOf('host', given.host, ['capacityBytes'])
+  const engine = given.engine === undefined ? {} : optionsOf('engine', given.engine, ENGINE_FIELDS)
   object('layout', given.layout)
   const policy = given.evictionPolicy ?? 'lru'
   if (typeof policy !== 'string') invalidType('evictionPolicy', 'the name of a policy', policy)

@@ -53,6 +53,8 @@ export interface Counters {
   lost: number
   /** Blocks found on disk when the manager was opened. */
   recovered: number
+  /** Disk records that could not be read when the manager was opened: what they named is a miss. */
+  recordsUnreadable: number
 }
 
 /** What `manager.stats()` returns: a snapshot. */
@@ -89,5 +91,6 @@ export function zeroCounters(): Counters {
     abandoned: 0,
     lost: 0,
     recovered: 0,
+    recordsUnreadable: 0,
   }
 }

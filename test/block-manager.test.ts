@@ -1,13 +1,17 @@
 import { chmodSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../lib/block-manager.ts'
+import { TierBlocks } from '../lib/blocks/tier-blocks.ts'
 import { KvError } from '../lib/errors.ts'
-import { defineLayout } from '../lib/identity/model-layout.ts'
+import { defineLayout, type ModelLayout } from '../lib/identity/model-layout.ts'
 import { SHARED } from '../lib/identity/salt.ts'
 import { fence } from '../lib/movement/fence.ts'
+import type { Sequence } from '../lib/movement/sequence.ts'
 import type { ManagerOptions } from '../lib/options.ts'
+import { LeafQueue } from '../lib/policy/eviction/leaf-queue.ts'
 import { TEST_LAYOUT, TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from './support/manager.ts'
+import { store } from './support/slots.ts'
 
 /** The code that opening with these options throws. */
 async function openCode(options: unknown): Promise<string> {
@@ -139,21 +143,21 @@ describe('the disk tier', () => {
     'opens cold, and works, when %s is truncated or garbage',
     async (name) => {
       await withDirectory(async (directory) => {
-        await store(directory)
+        await storeOnce(directory)
         const [fingerprint] = readdirSync(join(directory, 'v1')).filter((each) => /^[0-9a-f]{32}$/.test(each))
         const file = join(directory, 'v1', fingerprint ?? '', name)
         truncateSync(file, 100)
         expect(await heldTokens(directory)).toBeLessThanOrEqual(16)
-        await store(directory)
+        await storeOnce(directory)
         writeFileSync(file, Buffer.alloc(200_000, 0x5a))
         expect(await heldTokens(directory)).toBeLessThanOrEqual(16)
-        await store(directory)
+        await storeOnce(directory)
         expect(await heldTokens(directory)).toBe(16)
       })
     },
   )
 
-  async function store(directory: string): Promise<void> {
+  async function storeOnce(directory: string): Promise<void> {
     const manager = await BlockManager.open(testOptions(directory))
     const { PatternEngine } = await import('../lib/cli/pattern-engine.ts')
     const tally = await new PatternEngine(manager).serve(manager.sequence(tokens(1, 16), { tenant: 'a' }), {
@@ -218,6 +222,137 @@ describe('sequences', () => {
   })
 })
 
+describe('a call', () => {
+  const slots = new Uint32Array(1)
+  const after = fence.quiet()
+  type Call = (manager: BlockManager, sequence: Sequence, options: Record<string, unknown>) => unknown
+  const calls: [string, Call, Record<string, unknown>, string, string][] = [
+    ['sequence', (manager, _, o) => manager.sequence([1], o as never), { tenant: 'a' }, 'priorty', 'priority'],
+    ['sequence.onboard', (_, sequence, o) => sequence.onboard(o as never), { after }, 'deadlinems', 'deadlineMs'],
+    ['sequence.offload', (_, sequence, o) => sequence.offload(o as never), { after, from: slots }, 'untill', 'until'],
+    ['flush', (manager, _, o) => manager.flush(o), {}, 'synk', 'sync'],
+    ['close', (manager, _, o) => manager.close(o), {}, 'deadline', 'deadlineMs'],
+    ['host.reserve', (manager, sequence, o) => manager.host.reserve(sequence, o), {}, 'firstblock', 'firstBlock'],
+    ['host.load', (manager, sequence, o) => manager.host.load(sequence, o), {}, 'maxBlock', 'maxBlocks'],
+    [
+      'publish',
+      async (manager, sequence, o) => {
+        const reservation = await manager.host.reserve(sequence)
+        try {
+          await reservation.publish(o)
+        } finally {
+          expect(reservation.needs(0)).toBe(true)
+          expect(() => reservation.window(0)).not.toThrow()
+          reservation.release()
+        }
+      },
+      {},
+      'unitl',
+      'until',
+    ],
+  ]
+  test.each(calls)('of %s refuses an option that it does not know', async (_, call, options, word, known) => {
+    await withManager({}, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 8), { tenant: 'a' })
+      const misspelt = await outcomeOf(() => call(manager, sequence, { ...options, [word]: 1 }))
+      expect(misspelt).toMatchObject({ code: 'ERR_KV_INVALID_VALUE' })
+      expect(misspelt).toMatchObject({ message: expect.stringContaining(`options.${word} is unknown`) })
+      expect(misspelt).toMatchObject({ message: expect.stringContaining(`Did you mean '${known}'?`) })
+      const farOff = await outcomeOf(() => call(manager, sequence, { ...options, colour: 1 }))
+      expect(farOff).toMatchObject({ message: expect.stringMatching(new RegExp(`Known are .*\\b${known}\\b`)) })
+      expect(farOff).toMatchObject({ message: expect.not.stringContaining('Did you mean') })
+    })
+  })
+
+  const wrong: [string, Call, string][] = [
+    ['host.load without a sequence', (manager) => manager.host.load({} as Sequence), 'sequence'],
+    ['host.load with null', (manager) => manager.host.load(null as unknown as Sequence), 'sequence'],
+    ['host.reserve with null', (manager) => manager.host.reserve(null as unknown as Sequence), 'sequence'],
+    ['host.reserve without a sequence', (manager) => manager.host.reserve([1] as unknown as Sequence), 'sequence'],
+    ['flush with null', (manager) => manager.flush(null as never), 'options'],
+    ['flush with a sync that is a number', (manager) => manager.flush({ sync: 1 as never }), 'sync'],
+    ['close with null', (manager) => manager.close(null as never), 'options'],
+    ['close with a flush that is text', (manager) => manager.close({ flush: 'no' as never }), 'flush'],
+    ['sequence with null', (manager) => manager.sequence([1], null as never), 'options'],
+    [
+      'sequence with extra keys that are text',
+      (manager) => manager.sequence([1], { tenant: 'a', extraKeys: 'lora' as never }),
+      'extraKeys',
+    ],
+    ['on without a listener', (manager) => manager.on('stored', null as never), 'listener'],
+    ['off without a listener', (manager) => manager.off('stored', undefined as never), 'listener'],
+  ]
+  test.each(wrong)('of %s is refused with ERR_KV_INVALID_TYPE', async (_, call, name) => {
+    await withManager({}, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 8), { tenant: 'a' })
+      const error = await outcomeOf(() => call(manager, sequence, {}))
+      expect(error).toMatchObject({ code: 'ERR_KV_INVALID_TYPE', message: expect.stringContaining(name) })
+      expect(manager.sequence([1], { tenant: 'a' }).tokenCount).toBe(1)
+    })
+  })
+
+  test('that returns a promise rejects it for a wrong option, and throws nothing', async () => {
+    await withManager({}, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 8), { tenant: 'a' })
+      const promises = [
+        manager.close({ deadlineMs: Number.NaN }),
+        manager.close({ deadlineMs: -1 }),
+        manager.close({ deadlineMS: 1 } as never),
+        manager.flush({ sink: true } as never),
+        manager.host.load(sequence, { deadlineMs: Number.NaN }),
+        manager.host.reserve(sequence, { firstBlock: Number.NaN }),
+      ]
+      for (const promise of promises) await expect(promise).rejects.toMatchObject({ code: 'ERR_KV_INVALID_VALUE' })
+      expect(await manager.flush()).toBe(0)
+    })
+  })
+
+  async function outcomeOf(run: () => unknown): Promise<unknown> {
+    try {
+      return await run()
+    } catch (error) {
+      return error
+    }
+  }
+})
+
+describe('a quota', () => {
+  test('holds for a layout that was given as a plain object with its defaults left out', async () => {
+    const layout = { ...TEST_LAYOUT, groups: [{ name: 'full', kind: 'full', layers: 2, bytesPerToken: 1024 }] }
+    const changes = { layout: layout as unknown as ModelLayout, quotas: { a: { hostBytes: 3 * TEST_STRIDE } } }
+    await withManager(changes, async (manager) => {
+      await store(manager, manager.sequence(tokens(1, 32), { tenant: 'a' }))
+      expect(manager.stats().tiers.host.held).toBe(3)
+    })
+  })
+
+  test.each([Number.NaN, -1, 0.5, Number.POSITIVE_INFINITY])('of %d bytes is refused', async (bytes) => {
+    for (const tier of ['hostBytes', 'diskBytes']) {
+      expect(await openCode(testOptions(null, { quotas: { a: { [tier]: bytes } } }))).toBe('ERR_KV_INVALID_VALUE')
+    }
+  })
+
+  test('is set before the blocks of a disk tier are taken over, which then need not be looked through', async () => {
+    await withDirectory(async (directory) => {
+      const first = await BlockManager.open(testOptions(directory))
+      await store(first, first.sequence(tokens(1, 32), { tenant: 'a' }), { until: 'disk' })
+      await first.close()
+      const looks = vi.spyOn(TierBlocks.prototype, 'isRanked')
+      const placed = vi.spyOn(LeafQueue.prototype, 'openPartition')
+      const quotas = { a: { diskBytes: 4 * TEST_STRIDE, hostBytes: 2 * TEST_STRIDE } }
+      const manager = await BlockManager.open(testOptions(directory, { quotas }))
+      expect([looks.mock.calls.length > 16, placed.mock.calls.length]).toEqual([false, 2])
+      vi.restoreAllMocks()
+      manager.checkAccounting()
+      // Over its quota a tenant makes room among its own blocks.
+      await store(manager, manager.sequence(tokens(2, 16), { tenant: 'b' }), { until: 'disk' })
+      await store(manager, manager.sequence(tokens(3, 4), { tenant: 'a' }), { until: 'disk' })
+      expect(manager.sequence(tokens(2, 16), { tenant: 'b' }).match().tokens).toBe(16)
+      await manager.close()
+    })
+  })
+})
+
 describe('closing', () => {
   test('refuses every later call with ERR_KV_CLOSED, and may be repeated', async () => {
     await withDirectory(async (directory) => {
@@ -259,9 +394,9 @@ describe('closing', () => {
       await sequence.prepare()
       const slots = manager.device.reserve(8)
       await engine.compute(slots.slots(), sequence.hashes.bytes.slice())
-      const store = sequence.offload({ from: slots, after: fence.quiet(), until: 'disk' })
+      const storing = sequence.offload({ from: slots, after: fence.quiet(), until: 'disk' })
       await manager.close()
-      expect((await store.done).arrived).toBe(8)
+      expect((await storing.done).arrived).toBe(8)
     })
   })
 })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Events, type ManagerEvents } from '../lib/events.ts'
+import { errorOf } from './support/expect-code.ts'
 import { withFaults } from './support/io.ts'
 import { TEST_STRIDE, tokens, withManager } from './support/manager.ts'
 import { emptyDevice, load, store } from './support/slots.ts'
@@ -57,6 +58,26 @@ describe('an emitter', () => {
     events.emit('stored', EVENT)
     events.emit('stored', EVENT)
     expect(calls).toBe(1)
+  })
+})
+
+describe('listening', () => {
+  const nobody = (): void => undefined
+
+  test.each(['on', 'off'] as const)('%s refuses a name that no event has, with the nearest', (method) => {
+    const events = new Events()
+    const error = errorOf('ERR_KV_INVALID_VALUE', () => events[method]('strored' as 'stored', nobody))
+    expect(error.message).toContain('"strored"')
+    expect(error.message).toContain("Did you mean 'stored'?")
+    for (const name of ['constructor', '', 'storedX1234'])
+      errorOf('ERR_KV_INVALID_VALUE', () => events[method](name as 'stored', nobody))
+    for (const name of [undefined, null, 5, Symbol('stored'), Object.create(null)])
+      errorOf('ERR_KV_INVALID_TYPE', () => events[method](name as 'stored', nobody))
+  })
+
+  test.each(['on', 'off'] as const)('%s refuses a listener that is no function', (method) => {
+    for (const listener of [null, undefined, {}, 'f'])
+      errorOf('ERR_KV_INVALID_TYPE', () => new Events()[method]('stored', listener as never))
   })
 })
 

@@ -12,6 +12,7 @@ import { fingerprintOf } from '../../lib/identity/fingerprint.js'
 import { groupShapeOf } from '../../lib/identity/model-layout.js'
 import type { OpenedSlab, OpenedStore } from '../../lib/native/binding.js'
 import { completions } from '../../lib/native/completions.js'
+import { RECORD_BYTES } from '../../lib/native/sizes.js'
 import { GiB, KiB } from '../../lib/options.js'
 import { openBinding } from '../harness/native.js'
 import { type BlockShape, layoutFor } from '../harness/store.js'
@@ -19,7 +20,6 @@ import type { BenchContext, Group, GroupSpec, Skipped } from '../harness/types.j
 
 const RECORDS = 1_000_000
 const CHAIN_BLOCKS = 1_000
-const RECORD_BYTES = 128
 const HOST_SLOTS = 64
 const SHAPE: BlockShape = { blockBytes: 4 * KiB, layers: 1, bytesPerToken: 128 }
 const MODEL = 'bench'

@@ -3,6 +3,7 @@ import { BlockManager } from '../../lib/block-manager.js'
 import { defineLayout, type ModelLayout } from '../../lib/identity/model-layout.js'
 import { fence } from '../../lib/movement/fence.js'
 import type { Sequence } from '../../lib/movement/sequence.js'
+import { RECORD_BYTES } from '../../lib/native/sizes.js'
 import { KiB, MiB } from '../../lib/options.js'
 import { evenWords } from './words.js'
 
@@ -52,8 +53,6 @@ export interface StoreOptions {
   readonly diskBlocks: number
   readonly directory: string
 }
-
-const RECORD_BYTES = 128
 
 /** Prompts of a run. */
 export class Prompts {

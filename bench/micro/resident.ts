@@ -36,6 +36,7 @@ export function residentBlocks(): Resident {
     recordsRejected: 0,
     recordsSuperseded: 0,
     recordsOrphaned: 0,
+    recordsUnreadable: 0,
   }
   const tiers = [{ slotCount: 0 }, { slotCount: RESIDENT }, { slotCount: 0 }]
   const blocks = new GroupBlocks({ tiers, policy: 'lru', prefixClosed: true })

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "digest/xxh3.h"
-#include "storage/slab/file_descriptor.h"
+#include "platform/file_descriptor.h"
 #include "storage/slab/record.h"
 #include "storage/slab/slab_storage.h"
 #include "storage/slab/superblock_file.h"

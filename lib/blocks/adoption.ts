@@ -3,11 +3,11 @@
  * between. Rows come parents first, best a sequence after the other: its entries will follow each other.
  */
 import type { SlabContents } from '../native/binding.js'
+import { HASH_BYTES } from '../native/sizes.js'
 import type { GroupState } from './group-state.js'
 import { misuse } from './misuse.js'
 import type { TierBlocks } from './tier-blocks.js'
 
-const HASH_BYTES = 32
 const GROUP = 64
 
 /** What became of a row. */

@@ -3,9 +3,10 @@
  * Which tiers hold a block is in `tier-blocks.ts`; here is only in how many it is published. In the arrays of links 0
  * means none and entries count from 1, so that fresh memory needs no filling.
  */
+import { HASH_WORDS } from '../native/sizes.js'
 import { SlotHeap } from '../policy/eviction/slot-heap.js'
 import { FreeSlots } from './free-slots.js'
-import { HASH_WORDS, HashTable } from './hash-table.js'
+import { HashTable } from './hash-table.js'
 import { misuse } from './misuse.js'
 
 /** What the registry knows of a block lies in one row of words: one or two cache lines, whatever is asked. */

@@ -27,7 +27,7 @@ export function beginBlock(
   const { registry, tenants } = state
   const existing = registry.find(hashes, index)
   if (existing >= 0) {
-    extend(state, existing, facts)
+    extendBlock(state, existing, facts.priority, facts.expiresAtS)
     return existing
   }
   const linked = state.prefixClosed ? parent : -1
@@ -40,8 +40,12 @@ export function beginBlock(
   return entry
 }
 
-/** Makes what was filling findable; false when the block was lost meanwhile or its parent is not held. */
-export function publishBlock(state: GroupState, entry: number, tier: number, pins: number): boolean {
+/**
+ * Makes what was filling findable; false when the block was lost meanwhile or its parent is not held.
+ *
+ * @param lastUse - tick of the block's last use, where it is older than this copy
+ */
+export function publishBlock(state: GroupState, entry: number, tier: number, pins: number, lastUse: number): boolean {
   const { registry } = state
   const at = state.expectTier(tier)
   const slot = expectFilling(at, entry, 'published')
@@ -52,6 +56,8 @@ export function publishBlock(state: GroupState, entry: number, tier: number, pin
   registry.copies[entry]!++
   at.held++
   at.queue.insert(slot, state.tick)
+  // The slot stands nowhere yet: the order by last use is told the older tick, the order by arrival this one.
+  at.queue.lastUse[slot] = Math.min(lastUse, state.tick)
   state.rank(at, entry, slot)
   return true
 }
@@ -83,17 +89,17 @@ function checkParent(state: GroupState, parent: number, depth: number): void {
 }
 
 /** A block that is stored again keeps the larger priority and the later expiry. */
-function extend(state: GroupState, entry: number, facts: BlockFacts): void {
+export function extendBlock(state: GroupState, entry: number, priority: number, expiresAtS: number): void {
   const { registry } = state
   const before = registry.expiryOf(entry)
-  const expiresAtS = before === 0 || facts.expiresAtS === 0 ? 0 : Math.max(before, facts.expiresAtS)
-  const priority = Math.max(registry.priorityOf(entry), facts.priority)
-  if (expiresAtS === before && priority === registry.priorityOf(entry)) return
+  const later = before === 0 || expiresAtS === 0 ? 0 : Math.max(before, expiresAtS)
+  const larger = Math.max(registry.priorityOf(entry), priority)
+  if (later === before && larger === registry.priorityOf(entry)) return
   for (const tier of state.tiers) {
     const slot = tier.slotOf(entry)
     if (slot >= 0) tier.queue.place(slot, NOWHERE)
   }
-  registry.setExpiry(entry, expiresAtS)
-  registry.setPriority(entry, priority)
+  registry.setExpiry(entry, later)
+  registry.setPriority(entry, larger)
   state.refresh(entry)
 }

@@ -7,28 +7,19 @@
  */
 
 import type { SlabContents } from '../native/binding.js'
+import { HASH_WORDS } from '../native/sizes.js'
 import { Adoption } from './adoption.js'
 import { NO_ENTRY } from './block-pool.js'
 import { checkGroup } from './check-group.js'
-import { type BlockFacts, beginBlock, publishBlock, takeBackFilling } from './filling.js'
-import { type GroupOptions, GroupState, type ReportSlot } from './group-state.js'
-import { HASH_WORDS } from './hash-table.js'
-import { evictVictim, keepVictim, lastUseOf, outlasts, takeVictim } from './leaving.js'
+import { type BlockFacts, beginBlock, extendBlock, publishBlock, takeBackFilling } from './filling.js'
+import { gallop } from './gallop.js'
+import { type GroupOptions, GroupState, type ReportSlot, type TierCounts } from './group-state.js'
+import { dropExpired, evictVictim, keepVictim, lastUseOf, outlasts, takeVictim } from './leaving.js'
 import { misuse } from './misuse.js'
 import { isOverQuota, setQuota, usedBy } from './quotas.js'
 
 export type { BlockFacts } from './filling.js'
-export type { GroupOptions, ReportSlot } from './group-state.js'
-
-/** Slots of one tier by state, and blocks that can be found there. `free + filling + pinned + evictable = slots`. */
-export interface TierCounts {
-  readonly slots: number
-  readonly free: number
-  readonly filling: number
-  readonly pinned: number
-  readonly evictable: number
-  readonly held: number
-}
+export type { GroupOptions, ReportSlot, TierCounts } from './group-state.js'
 
 /** See the file's first lines. Misuse throws `ERR_KV_INTERNAL` with what was asked and what there was. */
 export class GroupBlocks {
@@ -48,11 +39,6 @@ export class GroupBlocks {
   /** Entries in use, those of lost blocks included. */
   get entryCount(): number {
     return this.#state.registry.count
-  }
-
-  /** Entries there can be. */
-  get entryCapacity(): number {
-    return this.#state.registry.capacity
   }
 
   // Finding
@@ -75,19 +61,7 @@ export class GroupBlocks {
    * expired block has ones behind it that have not expired.
    */
   gallop(hashes: Uint32Array, count: number, nowS: number): number {
-    let held = 0
-    let step = 1
-    while (held + step <= count && this.findHeld(hashes, held + step - 1, nowS) >= 0) {
-      held += step
-      step *= 2
-    }
-    let not = Math.min(held + step - 1, count)
-    while (held < not) {
-      const middle = (held + not) >>> 1
-      if (this.findHeld(hashes, middle, nowS) >= 0) held = middle + 1
-      else not = middle
-    }
-    return held
+    return gallop(count, (index) => this.findHeld(hashes, index, nowS) >= 0)
   }
 
   /** The entry of a block, held or being filled; -1 when there is none. */
@@ -170,6 +144,11 @@ export class GroupBlocks {
     for (let word = 0; word < HASH_WORDS; word++) words[at + word] = hashes[entry * HASH_WORDS + word]!
   }
 
+  /** Whether a block behind this one is published in the tier, and neither leaving it nor lost. */
+  hasChildIn(entry: number, tier: number): boolean {
+    return (this.#state.findTier(tier)?.rankedChildrenOf(entry) ?? 0) > 0
+  }
+
   /** The number set by {@link setPending}; 0 = none. */
   pendingOf(entry: number): number {
     return this.#state.registry.pending[entry]!
@@ -189,6 +168,11 @@ export class GroupBlocks {
    */
   begin(hashes: Uint32Array, index: number, parent: number, facts: BlockFacts): number {
     return beginBlock(this.#state, hashes, index, parent, facts)
+  }
+
+  /** A block is stored again: it keeps the larger priority and the later expiry (Unix seconds; 0 = never). */
+  extend(entry: number, priority: number, expiresAtS: number): void {
+    if (this.#state.registry.isLive(entry)) extendBlock(this.#state, entry, priority, expiresAtS)
   }
 
   /** A slot to fill, the one after the last where that is free; -1 when none is free. Assign it or give it back. */
@@ -220,10 +204,11 @@ export class GroupBlocks {
    * What was filling has arrived.
    *
    * @param pins - pins that the slot has from the start
+   * @param lastUse - tick of the block's last use, where that is older: a second copy is no newer than what it copies
    * @returns false when the block was lost meanwhile, or its parent is not held: then `abandon` (or `unassign`) it
    */
-  publish(entry: number, tier: number, pins: number = 0): boolean {
-    return publishBlock(this.#state, entry, tier, pins)
+  publish(entry: number, tier: number, pins: number = 0, lastUse: number = Number.POSITIVE_INFINITY): boolean {
+    return publishBlock(this.#state, entry, tier, pins, lastUse)
   }
 
   /**
@@ -342,14 +327,7 @@ export class GroupBlocks {
    */
   sweepExpired(nowS: number, limit: number, report: ReportSlot | null = null): number {
     this.#hear(nowS)
-    let dropped = 0
-    let lost = 0
-    for (; dropped < limit; dropped++) {
-      const entry = this.#state.registry.firstExpired(nowS)
-      if (entry < 0) break
-      lost += this.#state.drop(entry, report)
-    }
-    return lost
+    return dropExpired(this.#state, nowS, limit, report)
   }
 
   // Tenants
@@ -397,17 +375,7 @@ export class GroupBlocks {
   }
 
   counts(tier: number): TierCounts {
-    const at = this.#state.findTier(tier)
-    if (at === null) return { slots: 0, free: 0, filling: 0, pinned: 0, evictable: 0, held: 0 }
-    const { pool } = at
-    return {
-      slots: pool.slotCount,
-      free: pool.count('free'),
-      filling: pool.count('filling'),
-      pinned: pool.count('pinned'),
-      evictable: pool.count('evictable'),
-      held: at.held,
-    }
+    return this.#state.counts(tier)
   }
 
   /** Throws where an invariant is broken, naming it; for tests. O(entries + slots). */

@@ -13,6 +13,16 @@ export const MAX_TIERS = 4
 /** Called with each published slot of a dropped block, so that the caller can erase its record. */
 export type ReportSlot = (tier: number, slot: number) => void
 
+/** Slots of one tier by state, and blocks that can be found there. `free + filling + pinned + evictable = slots`. */
+export interface TierCounts {
+  readonly slots: number
+  readonly free: number
+  readonly filling: number
+  readonly pinned: number
+  readonly evictable: number
+  readonly held: number
+}
+
 /** What {@link GroupState} is made from. */
 export interface GroupOptions {
   /** By tier number; an absent tier has 0 slots. */
@@ -63,6 +73,21 @@ export class GroupState {
   /** The tier that an operation needs. */
   expectTier(number: number): TierBlocks {
     return this.#byNumber[number] ?? misuse(`Tier ${number} was asked for; this group does not have it.`)
+  }
+
+  /** Slots of a tier by state; all 0 when it is absent. */
+  counts(number: number): TierCounts {
+    const at = this.findTier(number)
+    if (at === null) return { slots: 0, free: 0, filling: 0, pinned: 0, evictable: 0, held: 0 }
+    const { pool } = at
+    return {
+      slots: pool.slotCount,
+      free: pool.count('free'),
+      filling: pool.count('filling'),
+      pinned: pool.count('pinned'),
+      evictable: pool.count('evictable'),
+      held: at.held,
+    }
   }
 
   /** Looks anew at whether the entry's blocks may leave, in every tier. */

@@ -4,9 +4,7 @@
  * removal shifts back, so there are no tombstones and a chain of blocks costs the same after years of churn.
  */
 import { KvError } from '../errors.js'
-
-/** 32-bit words of one sequence hash. */
-export const HASH_WORDS = 8
+import { HASH_WORDS } from '../native/sizes.js'
 
 /** Blocks that a walk has in flight at once: their cache misses overlap instead of following each other. */
 const WALK_GROUP = 32

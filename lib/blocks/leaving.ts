@@ -1,6 +1,6 @@
-/** How blocks leave a tier in the policy's order: a victim is handed out, and is evicted or stays. */
+/** How blocks leave a tier: in the policy's order (a victim is handed out, and is evicted or stays), or expired. */
 import { ALL_PARTITIONS, COMMON } from '../policy/eviction/leaf-queue.js'
-import type { GroupState } from './group-state.js'
+import type { GroupState, ReportSlot } from './group-state.js'
 import { misuse } from './misuse.js'
 import type { TierBlocks } from './tier-blocks.js'
 
@@ -57,6 +57,17 @@ export function keepVictim(state: GroupState, entry: number, tier: number): void
   at.endLeaving(slot)
   if (!state.registry.isLost(entry)) state.rank(at, entry, slot)
   else if (at.pool.pinsOf(slot) === 0) state.freeSlot(at, entry, slot)
+}
+
+/** Drops up to `limit` expired blocks, the soonest first, each with what is behind it; how many of all were held. */
+export function dropExpired(state: GroupState, nowS: number, limit: number, report: ReportSlot | null): number {
+  let lost = 0
+  for (let dropped = 0; dropped < limit; dropped++) {
+    const entry = state.registry.firstExpired(nowS)
+    if (entry < 0) break
+    lost += state.drop(entry, report)
+  }
+  return lost
 }
 
 /**

@@ -1,9 +1,14 @@
 /** Quotas: how many slots of a tier a tenant may have. A tenant with one has its own partition of the tier's queue. */
 import { COMMON, NOWHERE } from '../policy/eviction/leaf-queue.js'
 import type { GroupState } from './group-state.js'
+import { misuse } from './misuse.js'
 
-/** Sets, changes or (Infinity) ends a tenant's quota in a tier. O(slots) where it is new or ends. */
+/**
+ * Sets, changes or (Infinity) ends a tenant's quota in a tier. O(slots) where it is new or ends and the tenant has blocks
+ * in the tier.
+ */
 export function setQuota(state: GroupState, tenant: number, tier: number, slots: number): void {
+  if (!(slots >= 0)) misuse(`A quota of ${slots} slots of tier ${tier} was to be set; it must be 0 or more.`)
   const { tenants } = state
   const at = state.expectTier(tier)
   const number = tenants.numberOf(tenant)
@@ -38,6 +43,7 @@ function eachRanked(
   tenant: number,
   visit: (slot: number, entry: number) => void,
 ): void {
+  if (state.tenants.usedBy(tenant, tier) === 0) return
   const at = state.expectTier(tier)
   for (let slot = 0; slot < at.pool.slotCount; slot++) {
     if (!at.isRanked(slot)) continue

@@ -18,6 +18,8 @@ export class TenantTable {
   readonly #tierCount: number
   readonly #numbers = new Map<number, number>()
   readonly #tenants: (Tenant | null)[] = []
+  /** Numbers below the table's length that no tenant has. */
+  readonly #free: number[] = []
   #lastTag = -1
   #lastNumber = -1
 
@@ -35,8 +37,7 @@ export class TenantTable {
     if (tag === this.#lastTag) return this.#lastNumber
     let number = this.#numbers.get(tag)
     if (number === undefined) {
-      const unused = this.#tenants.indexOf(null)
-      number = unused < 0 ? this.#tenants.length : unused
+      number = this.#free.pop() ?? this.#tenants.length
       this.#tenants[number] = this.#make(tag)
       this.#numbers.set(tag, number)
     }
@@ -95,6 +96,7 @@ export class TenantTable {
     if (tenant.entries > 0 || tenant.quotas.some((quota) => quota !== Number.POSITIVE_INFINITY)) return
     this.#numbers.delete(tenant.tag)
     this.#tenants[number] = null
+    this.#free.push(number)
     this.#lastTag = -1
   }
 

@@ -3,7 +3,7 @@
  * that an error names the option and the nearest one that exists.
  */
 import { parseArgs } from 'node:util'
-
+import { suggestion } from '../errors.js'
 import type { Verb } from './context.js'
 import { type OptionSpecs, parseValue, type Share, usageError } from './option-kinds.js'
 
@@ -20,49 +20,6 @@ export interface ParsedArgs {
 export const COMMON_OPTIONS: OptionSpecs = {
   json: { kind: 'flag', help: 'print the result as JSON' },
   help: { kind: 'flag', help: 'say what this verb does and which options it has' },
-}
-
-/** How many insertions, removals, replacements and swaps of neighbours lead from one word to the other. */
-function distance(from: string, to: string): number {
-  let beforeLast: number[] = []
-  let last = Array.from({ length: to.length + 1 }, (_, column) => column)
-  for (let row = 1; row <= from.length; ++row) {
-    const current = [row]
-    for (let column = 1; column <= to.length; ++column) {
-      const same = from[row - 1] === to[column - 1]
-      let best = Math.min(last[column]! + 1, current[column - 1]! + 1, last[column - 1]! + (same ? 0 : 1))
-      const swapped = row > 1 && column > 1 && from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1]
-      if (swapped) best = Math.min(best, beforeLast[column - 2]! + 1)
-      current.push(best)
-    }
-    beforeLast = last
-    last = current
-  }
-  return last[to.length]!
-}
-
-/** The name that was probably meant: the start of exactly one, or one within two (for short words: one) typing errors. */
-export function nearest(word: string, names: readonly string[]): string | undefined {
-  const lower = word.toLowerCase()
-  const begun = lower.length >= 2 ? names.filter((name) => name.startsWith(lower)) : []
-  if (begun.length === 1) return begun[0]
-  const allowed = lower.length <= 3 ? 1 : 2
-  let best: string | undefined
-  let bestDistance = allowed + 1
-  for (const name of names) {
-    const steps = distance(lower, name)
-    if (steps < bestDistance) {
-      best = name
-      bestDistance = steps
-    }
-  }
-  return best
-}
-
-/** ` Did you mean 'x'?`, or nothing. */
-export function suggestion(word: string, names: readonly string[], prefix = ''): string {
-  const name = nearest(word, names)
-  return name === undefined ? '' : ` Did you mean '${prefix}${name}'?`
 }
 
 interface OptionToken {

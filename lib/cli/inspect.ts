@@ -1,10 +1,18 @@
 /** `kvtier inspect`: what the stores of a disk tier hold, from their tables alone. */
 import { resolve } from 'node:path'
 
-import { isKvError, type KvError } from '../errors.js'
+import { blockBytesOfShape, slotBytesOfShape } from '../identity/layer-groups.js'
 import { defineVerb, type Verb, type VerbContext, type VerbResult } from './context.js'
 import { formatBytes, formatCount, formatTime, printable } from './format.js'
 import type { CliNative, InspectedSlab } from './native-access.js'
+import {
+  cutText,
+  failureText,
+  type GroupFailure,
+  reportStores,
+  type StoreReport,
+  unreadableText,
+} from './store-report.js'
 import { type FoundStore, findStores } from './stores.js'
 import { renderTable } from './table.js'
 
@@ -12,6 +20,8 @@ import { renderTable } from './table.js'
 interface GroupReport {
   readonly group: number
   readonly slots: number
+  /** Slots whose records lie behind the end of a table that was cut. */
+  readonly slotsMissing: number
   /** Slots with a block that can be found. */
   readonly used: number
   readonly tokensPerBlock: number
@@ -25,6 +35,7 @@ interface GroupReport {
   readonly recordsRejected: number
   readonly recordsSuperseded: number
   readonly recordsOrphaned: number
+  readonly recordsUnreadable: number
   /** Blocks in the longest sequence. */
   readonly deepestChain: number
   readonly tenants: readonly { readonly tag: string; readonly blocks: number }[]
@@ -32,20 +43,6 @@ interface GroupReport {
   readonly oldestUseS: number
   readonly newestUseS: number
 }
-
-/** A table that could not be read. */
-interface GroupFailure {
-  readonly group: number
-  readonly error: { readonly code: string; readonly message: string }
-}
-
-interface StoreReport {
-  readonly fingerprint: string
-  readonly directory: string
-  readonly groups: readonly (GroupReport | GroupFailure)[]
-}
-
-const SLOT_ALIGNMENT_BYTES = 4096
 
 function largest(values: Uint32Array): number {
   return values.reduce((most, value) => Math.max(most, value), 0)
@@ -66,20 +63,21 @@ function tenantsOf(tags: Uint32Array): GroupReport['tenants'] {
 
 function reportOf(group: number, slab: InspectedSlab): GroupReport {
   const { contents, shape, slotCount } = slab
-  const blockBytes = shape.parts * shape.layers * shape.outer * shape.tokensPerBlock * shape.bytesPerToken
-  const slotBytes = Math.ceil(blockBytes / SLOT_ALIGNMENT_BYTES) * SLOT_ALIGNMENT_BYTES
+  const blockBytes = blockBytesOfShape(shape)
   const used = contents.slots.length
   return {
     group,
     slots: slotCount,
+    slotsMissing: slab.slotsMissing,
     used,
     ...shape,
     blockBytes,
     usedBytes: used * blockBytes,
-    capacityBytes: slotCount * slotBytes,
+    capacityBytes: slotCount * slotBytesOfShape(shape),
     recordsRejected: contents.recordsRejected,
     recordsSuperseded: contents.recordsSuperseded,
     recordsOrphaned: contents.recordsOrphaned,
+    recordsUnreadable: contents.recordsUnreadable,
     deepestChain: used === 0 ? 0 : largest(contents.depths) + 1,
     tenants: tenantsOf(contents.tenantTags),
     oldestUseS: oldest(contents.lastUsesS),
@@ -125,13 +123,19 @@ function groupRow(report: GroupReport | GroupFailure): string[] {
   ]
 }
 
-function storeText(store: StoreReport): string {
+function storeText(store: StoreReport<GroupReport>): string {
   const lines = [`store ${printable(store.fingerprint)}\n`, `  ${printable(store.directory)}\n\n`]
   lines.push(renderTable(GROUP_COLUMNS, store.groups.map(groupRow)))
   for (const report of store.groups) {
     if ('error' in report) {
-      lines.push(`\ngroup ${report.group}: ${printable(report.error.message)} (${report.error.code})\n`)
-    } else if (report.used > 0) {
+      lines.push(`\ngroup ${report.group}: ${failureText(report)}\n`)
+      continue
+    }
+    if (report.slotsMissing > 0) lines.push(`\ngroup ${report.group}: ${cutText(report.slots, report.slotsMissing)}\n`)
+    if (report.recordsUnreadable > 0) {
+      lines.push(`\ngroup ${report.group}: ${unreadableText(report.recordsUnreadable)}\n`)
+    }
+    if (report.used > 0) {
       lines.push(`\ngroup ${report.group}: used ${formatTime(report.oldestUseS)} to ${formatTime(report.newestUseS)}\n`)
       const rows = report.tenants.map((tenant) => [tenant.tag, formatCount(tenant.blocks)])
       lines.push(renderTable([{ title: 'TENANT' }, { title: 'BLOCKS', align: 'right' }], rows))
@@ -142,33 +146,16 @@ function storeText(store: StoreReport): string {
 
 async function run(context: VerbContext): Promise<VerbResult> {
   const directory = resolve(context.cwd, context.operands[0] ?? '.')
-  const stores = await findStores(directory)
+  const found = await findStores(directory)
   const native = await context.native()
-  const reports: StoreReport[] = []
-  const failures: KvError[] = []
-  let readable = 0
-  for (const store of stores) {
-    const groups: (GroupReport | GroupFailure)[] = []
-    for (const group of store.groups) {
-      context.signal.throwIfAborted()
-      try {
-        groups.push(await inspectGroup(native, store, group))
-        ++readable
-      } catch (error) {
-        if (!isKvError(error)) throw error
-        failures.push(error)
-        groups.push({ group, error: { code: error.code, message: error.message } })
-      }
-    }
-    reports.push({ fingerprint: store.fingerprint, directory: store.directory, groups })
-  }
-  // Some tables readable: a report with a bad row. None: an error like any other.
-  const [failure] = failures
-  if (readable === 0 && failure !== undefined) throw failure
+  const { stores, read, unread } = await reportStores(found, context.signal, (store, group) =>
+    inspectGroup(native, store, group),
+  )
+  const isBroken = read.some((report) => report.slotsMissing > 0 || report.recordsUnreadable > 0)
   return {
-    json: { directory, stores: reports },
-    text: reports.map(storeText).join('\n'),
-    exitCode: failures.length === 0 ? 0 : 1,
+    json: { directory, stores },
+    text: stores.map(storeText).join('\n'),
+    exitCode: isBroken || unread > 0 ? 1 : 0,
   }
 }
 
@@ -182,7 +169,7 @@ export const inspect: Verb = defineVerb({
     'tokens a block, the deepest chain of blocks, records that do not count (rejected: their own hash is wrong; superseded: ' +
     'a newer record of the same block exists; orphaned: a block before them is gone), tenants by tag, and times of use. ' +
     'Reads tables only, never payloads, and works while another process has the store open. The exit code is 1 when a ' +
-    'table cannot be read.',
+    'table, or a part of it, cannot be read.',
   operands: { least: 1, most: 1 },
   options: {},
   run,

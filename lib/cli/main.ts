@@ -2,8 +2,8 @@
  * The command without its process: takes a command line and a world, prints, and returns an exit code. Nothing goes to
  * stdout unless the verb succeeded.
  */
-import { isKvError } from '../errors.js'
-import { parseVerbArgs, suggestion } from './args.js'
+import { isKvError, suggestion } from '../errors.js'
+import { parseVerbArgs } from './args.js'
 import type { CliContext, Verb } from './context.js'
 import { printable } from './format.js'
 import { overallHelp, verbHelp } from './help.js'
@@ -45,10 +45,14 @@ function describe(error: unknown, verb: string | undefined): string {
   return `${command}: ${oneLine(what)} (ERR_KV_INTERNAL)\nThis is a fault of kvtier; please report it with the command.\n`
 }
 
+function namesOf(verbs: readonly Verb[]): string[] {
+  return verbs.map((verb) => verb.name)
+}
+
 function findVerb(verbs: readonly Verb[], name: string): Verb {
   const verb = verbs.find((each) => each.name === name)
   if (verb !== undefined) return verb
-  const names = verbs.map((each) => each.name)
+  const names = namesOf(verbs)
   const what = name.startsWith('-') ? 'option' : 'verb'
   const near = what === 'verb' ? suggestion(name, names) : ''
   return usageError(`There is no ${what} ${JSON.stringify(name)}.${near} The verbs are ${names.join(', ')}.`)
@@ -78,10 +82,16 @@ async function runVerb(verb: Verb, args: readonly string[], context: CliContext)
 export async function main(options: MainOptions, context: CliContext): Promise<number> {
   const verbs = options.verbs ?? VERBS
   // `kvtier --json doctor` means `kvtier doctor --json`.
-  const leading = options.args[0] === '--json' ? ['--json'] : []
-  const [first, ...rest] = [...options.args.slice(leading.length), ...leading]
+  const leading = Math.max(
+    0,
+    options.args.findIndex((arg) => arg !== '--json'),
+  )
+  const [first, ...rest] = [...options.args.slice(leading), ...options.args.slice(0, leading)]
   let name: string | undefined
   try {
+    if (first === '--json') {
+      usageError(`--json needs a verb, for example: kvtier doctor --json. The verbs are ${namesOf(verbs).join(', ')}.`)
+    }
     if (first === undefined || first === '--help' || first === '-h' || (first === 'help' && rest.length === 0)) {
       context.stdout.write(overallHelp(verbs, context.columns))
       return EXIT.done

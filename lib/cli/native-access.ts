@@ -2,14 +2,23 @@
  * The few native calls that the command makes itself, as promises. Loaded at the first use, so that help works without an
  * addon; an interface, so that tests work without one.
  */
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+
+import { KvError } from '../errors.js'
 import type { GroupShape, OpenedSlab, ProbeResult, SlabContents, StorageHandle } from '../native/binding.js'
+import { RECORD_BYTES, TABLE_HEADER_BYTES } from '../native/sizes.js'
+import { tableName } from './stores.js'
 
 /** A slab opened for looking only. */
 export interface InspectedSlab {
   readonly storage: StorageHandle
   readonly contents: SlabContents
   readonly shape: GroupShape
+  /** Slots that the table's superblock names. */
   readonly slotCount: number
+  /** Of these, how many the table is too short to have a record of; 0 unless somebody cut it. */
+  readonly slotsMissing: number
 }
 
 /** What the command asks of the addon. */
@@ -33,6 +42,16 @@ export interface CliNative {
   close(storage: StorageHandle): Promise<void>
 }
 
+/** How many of a table's slots lie behind its end. */
+async function countMissing(path: string, slotCount: number): Promise<number> {
+  const { size } = await stat(path).catch((error: Error) => {
+    throw new KvError('ERR_KV_IO', `${path} cannot be looked at (${error.message}); run as its owner.`, {
+      cause: error,
+    })
+  })
+  return Math.max(0, slotCount - Math.max(0, Math.floor((size - TABLE_HEADER_BYTES) / RECORD_BYTES)))
+}
+
 const BYTES_IN_FLIGHT = 8 * 1024 * 1024
 const QUEUE_BLOCKS = 65_536
 
@@ -54,8 +73,16 @@ export async function openNative(): Promise<CliNative> {
   })
   return {
     probe: (directory) => done.call<ProbeResult>((ticket) => binding.startProbe(ticket, directory)),
-    inspectSlab: (directory, group) =>
-      done.call<OpenedSlab>((ticket) => binding.startInspectSlab(ticket, directory, group)),
+    async inspectSlab(directory, group) {
+      const slab = await done.call<OpenedSlab>((ticket) => binding.startInspectSlab(ticket, directory, group))
+      try {
+        const slotsMissing = await countMissing(join(directory, tableName(group)), slab.slotCount)
+        return { ...slab, slotsMissing }
+      } catch (error) {
+        await done.call<undefined>((ticket) => binding.startClose(ticket, slab.storage))
+        throw error
+      }
+    },
     async checkSlots(storage, slots, hashes) {
       const moves = new Uint32Array(slots.length * 3).fill(NO_SLOT)
       slots.forEach((slot, place) => {

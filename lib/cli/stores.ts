@@ -21,6 +21,11 @@ const VERSION_DIRECTORY = 'v1'
 const FINGERPRINT = /^[0-9a-f]{32}$/
 const TABLE = /^group-(0|[1-9]\d{0,8})\.table$/
 
+/** The name of a layer group's table in its store's directory. */
+export function tableName(group: number): string {
+  return `group-${group}.table`
+}
+
 function refuse(code: ErrorCode, message: string, cause?: unknown): never {
   throw new KvError(code, message, { cause })
 }

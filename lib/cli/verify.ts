@@ -1,11 +1,21 @@
 /** `kvtier verify`: reads every block of a disk tier and compares it with its record. Never writes. */
 import { resolve } from 'node:path'
 
+import { blockBytesOfShape } from '../identity/layer-groups.js'
 import { ERROR_CODES } from '../native/generated.js'
+import { HASH_BYTES } from '../native/sizes.js'
 import { defineVerb, type Verb, type VerbContext, type VerbResult } from './context.js'
 import { formatBytes, formatCount, formatDuration, formatRate, plural, printable } from './format.js'
 import type { CliNative, InspectedSlab } from './native-access.js'
 import { type Progress, startProgress } from './progress.js'
+import {
+  cutText,
+  failureText,
+  type GroupFailure,
+  reportStores,
+  type StoreReport,
+  unreadableText,
+} from './store-report.js'
 import { type FoundStore, findStores, selectStore } from './stores.js'
 import { renderTable } from './table.js'
 
@@ -19,18 +29,17 @@ interface BadSlot {
 
 interface GroupReport {
   readonly group: number
+  readonly slots: number
+  /** Slots whose records lie behind the end of a table that was cut: nothing can be said of their blocks. */
+  readonly slotsMissing: number
   readonly blocks: number
   readonly bytes: number
   readonly recordsRejected: number
+  /** Records that the disk could not read. */
+  readonly recordsUnreadable: number
   /** Blocks that another process replaced while they were checked; not an error. */
   readonly changedMeanwhile: number
   readonly bad: readonly BadSlot[]
-}
-
-interface StoreReport {
-  readonly fingerprint: string
-  readonly directory: string
-  readonly groups: readonly GroupReport[]
 }
 
 const OPTIONS = {
@@ -41,15 +50,9 @@ const OPTIONS = {
   },
 } as const
 
-const HASH_BYTES = 32
 const BATCH_BYTES = 64 * 1024 * 1024
 const BATCH_BLOCKS = 1024
 const MOST_SHOWN = 50
-
-function blockBytesOf(slab: InspectedSlab): number {
-  const { parts, layers, outer, tokensPerBlock, bytesPerToken } = slab.shape
-  return parts * layers * outer * tokensPerBlock * bytesPerToken
-}
 
 /** The places of a table's blocks, in order of their slots, so that the disk is read from front to back. */
 function placesBySlot(slab: InspectedSlab): Uint32Array {
@@ -71,7 +74,7 @@ async function checkPlaces(
   progress: Progress,
 ): Promise<BadSlot[]> {
   const bad: BadSlot[] = []
-  const perBatch = Math.max(1, Math.min(BATCH_BLOCKS, Math.floor(BATCH_BYTES / blockBytesOf(slab))))
+  const perBatch = Math.max(1, Math.min(BATCH_BLOCKS, Math.floor(BATCH_BYTES / blockBytesOfShape(slab.shape))))
   for (let first = 0; first < places.length; first += perBatch) {
     context.signal.throwIfAborted()
     const batch = places.subarray(first, first + perBatch)
@@ -91,15 +94,17 @@ async function checkPlaces(
   return bad
 }
 
-/** Looks at bad slots once more: a process that has the store open may have replaced their blocks meanwhile. */
+/**
+ * Looks once more at bad slots and at a table that seems cut: a process that has the store open may have replaced blocks
+ * or changed the table's size meanwhile.
+ */
 async function confirm(
   context: VerbContext<typeof OPTIONS>,
   native: CliNative,
   store: FoundStore,
   group: number,
   suspects: readonly BadSlot[],
-): Promise<BadSlot[]> {
-  if (suspects.length === 0) return []
+): Promise<{ bad: BadSlot[]; slotsMissing: number }> {
   const slab = await native.inspectSlab(store.directory, group)
   try {
     const suspected = new Map(suspects.map((suspect) => [suspect.slot, suspect.hash]))
@@ -107,7 +112,8 @@ async function confirm(
       const hash = suspected.get(slab.contents.slots[place]!)
       return hash !== undefined && hash === hashAt(slab, place)
     })
-    return await checkPlaces(context, native, slab, places, { update: () => undefined, end: () => undefined })
+    const bad = await checkPlaces(context, native, slab, places, { update: () => undefined, end: () => undefined })
+    return { bad, slotsMissing: slab.slotsMissing }
   } finally {
     await native.close(slab.storage)
   }
@@ -130,20 +136,29 @@ async function verifyGroup(
     progress.end()
     await native.close(slab.storage)
   }
-  const bad = await confirm(context, native, store, group, suspects)
+  const doubtful = suspects.length > 0 || slab.slotsMissing > 0
+  const { bad, slotsMissing } = doubtful
+    ? await confirm(context, native, store, group, suspects)
+    : { bad: [], slotsMissing: 0 }
   return {
     group,
+    slots: slab.slotCount,
+    slotsMissing,
     blocks: places.length,
-    bytes: places.length * blockBytesOf(slab),
+    bytes: places.length * blockBytesOfShape(slab.shape),
     recordsRejected: slab.contents.recordsRejected,
+    recordsUnreadable: slab.contents.recordsUnreadable,
     changedMeanwhile: suspects.length - bad.length,
     bad,
   }
 }
 
-function groupText(store: StoreReport, report: GroupReport): string {
+function groupText(store: StoreReport<GroupReport>, report: GroupReport | GroupFailure): string {
   const place = `store ${printable(store.fingerprint.slice(0, 8))} group ${report.group}`
+  if ('error' in report) return `\n${place}: ${failureText(report)}\n`
   const lines: string[] = []
+  if (report.slotsMissing > 0) lines.push(`\n${place}: ${cutText(report.slots, report.slotsMissing)}\n`)
+  if (report.recordsUnreadable > 0) lines.push(`\n${place}: ${unreadableText(report.recordsUnreadable)}\n`)
   if (report.bad.length > 0) {
     lines.push(`\n${place}: ${plural(report.bad.length, 'bad slot')}; a manager treats each as a miss and drops it.\n`)
     const rows = report.bad.slice(0, MOST_SHOWN).map((bad) => [formatCount(bad.slot), bad.hash, bad.code])
@@ -162,34 +177,54 @@ function groupText(store: StoreReport, report: GroupReport): string {
   return lines.join('')
 }
 
+interface Totals {
+  readonly badBlocks: number
+  readonly recordsRejected: number
+  readonly recordsUnreadable: number
+  readonly tablesCut: number
+  readonly tablesUnread: number
+}
+
+/** What is wrong, in a few words each; empty when all is good. */
+function faultsOf(totals: Totals): string[] {
+  const faults: string[] = []
+  if (totals.badBlocks > 0) faults.push(`${formatCount(totals.badBlocks)} bad`)
+  if (totals.recordsRejected > 0) faults.push(`${plural(totals.recordsRejected, 'record')} rejected`)
+  if (totals.recordsUnreadable > 0) faults.push(`${plural(totals.recordsUnreadable, 'record')} unreadable`)
+  if (totals.tablesCut > 0) faults.push(`${plural(totals.tablesCut, 'table')} cut short`)
+  if (totals.tablesUnread > 0) faults.push(`${plural(totals.tablesUnread, 'table')} unread`)
+  return faults
+}
+
 async function run(context: VerbContext<typeof OPTIONS>): Promise<VerbResult> {
   const directory = resolve(context.cwd, context.operands[0] ?? '.')
   const found = await findStores(directory)
-  const stores = context.values.store === undefined ? found : [selectStore(found, context.values.store)]
+  const chosen = context.values.store === undefined ? found : [selectStore(found, context.values.store)]
   const native = await context.native()
   const started = context.now()
-  const reports: StoreReport[] = []
-  for (const store of stores) {
-    const groups: GroupReport[] = []
-    for (const group of store.groups) groups.push(await verifyGroup(context, native, store, group))
-    reports.push({ fingerprint: store.fingerprint, directory: store.directory, groups })
-  }
-
+  const { stores, read, unread } = await reportStores(chosen, context.signal, (store, group) =>
+    verifyGroup(context, native, store, group),
+  )
   const elapsedMs = context.now() - started
-  const all = reports.flatMap((store) => store.groups)
-  const sum = (of: (report: GroupReport) => number): number => all.reduce((total, report) => total + of(report), 0)
-  const blocks = sum((report) => report.blocks)
-  const bytes = sum((report) => report.bytes)
-  const badBlocks = sum((report) => report.bad.length)
-  const recordsRejected = sum((report) => report.recordsRejected)
-  const ok = badBlocks === 0 && recordsRejected === 0
-  const rate = elapsedMs > 0 ? `, ${formatRate((bytes / elapsedMs) * 1000)}` : ''
+  const sum = (of: (report: GroupReport) => number): number => read.reduce((total, report) => total + of(report), 0)
+  const totals = {
+    blocks: sum((report) => report.blocks),
+    bytes: sum((report) => report.bytes),
+    badBlocks: sum((report) => report.bad.length),
+    recordsRejected: sum((report) => report.recordsRejected),
+    recordsUnreadable: sum((report) => report.recordsUnreadable),
+    tablesCut: sum((report) => (report.slotsMissing > 0 ? 1 : 0)),
+    tablesUnread: unread,
+  }
+  const faults = faultsOf(totals)
+  const ok = faults.length === 0
+  const rate = elapsedMs > 0 ? `, ${formatRate((totals.bytes / elapsedMs) * 1000)}` : ''
   const head =
-    `${plural(blocks, 'block')} (${formatBytes(bytes)}) in ${plural(stores.length, 'store')} checked ` +
-    `in ${formatDuration(elapsedMs)}${rate}: ${ok ? 'all good' : `${formatCount(badBlocks)} bad`}.\n`
+    `${plural(totals.blocks, 'block')} (${formatBytes(totals.bytes)}) in ${plural(stores.length, 'store')} checked ` +
+    `in ${formatDuration(elapsedMs)}${rate}: ${ok ? 'all good' : faults.join(', ')}.\n`
   return {
-    json: { directory, ok, blocks, bytes, badBlocks, recordsRejected, elapsedMs, stores: reports },
-    text: head + reports.flatMap((store) => store.groups.map((report) => groupText(store, report))).join(''),
+    json: { directory, ok, ...totals, elapsedMs, stores },
+    text: head + stores.flatMap((store) => store.groups.map((report) => groupText(store, report))).join(''),
     exitCode: ok ? 0 : 1,
   }
 }
@@ -202,7 +237,8 @@ export const verify: Verb = defineVerb({
   details:
     'DIR is the directory of a disk tier or of one store in it. Every record is read and every payload compared with the ' +
     'checksum in its record. Nothing is written, and it works while another process has the store open; blocks that are ' +
-    'replaced meanwhile are looked at again. The exit code is 1 when a block or record is bad, with a list of the bad slots.',
+    'replaced meanwhile are looked at again. The exit code is 1 when a block or record is bad, or a ' +
+    'table was cut or cannot be read, with a list of the bad slots; the other tables are checked all the same.',
   operands: { least: 1, most: 1 },
   options: OPTIONS,
   run,

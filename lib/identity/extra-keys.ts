@@ -2,7 +2,7 @@
  * Extra keys: what changes a sequence's KV beside its tokens, such as a LoRA adapter (for the whole sequence) or an image
  * (for the block that holds its placeholder). Encoded so that no two lists of keys have the same bytes.
  */
-import { invalidType, invalidValue } from '../errors.js'
+import { invalidType, invalidValue, optionsOf } from '../errors.js'
 import { lengthPrefix } from './hash-fallback.js'
 
 /** A string or bytes; the string 'a' and the byte 97 are different keys. Hashed as they are, never parsed. */
@@ -52,8 +52,8 @@ export class BlockKeys {
    */
   add(name: string, keys: unknown, firstToken: number): void {
     if (!Array.isArray(keys)) invalidType(name, 'an array of { token, key }', keys)
-    const added = keys.map((entry: unknown, place) => {
-      const { token, key } = (entry ?? {}) as { token?: unknown; key?: unknown }
+    const added = Array.from(keys as readonly unknown[], (entry, place) => {
+      const { token, key } = optionsOf(`${name}[${place}]`, entry, ['token', 'key'])
       if (typeof token !== 'number') return invalidType(`${name}[${place}].token`, 'a number', token)
       if (!Number.isSafeInteger(token) || token < firstToken) {
         return invalidValue(`${name}[${place}].token`, `an integer of at least ${firstToken}`, token)

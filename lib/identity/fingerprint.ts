@@ -4,8 +4,7 @@
  */
 
 import { createHash } from 'node:crypto'
-import { integer, invalidType, invalidValue, object } from '../errors.js'
-
+import { integer, invalidType, invalidValue, optionsOf } from '../errors.js'
 import { canonicalJson } from './canonical-json.js'
 import { defineLayout, type ModelLayout } from './layer-groups.js'
 
@@ -37,10 +36,7 @@ export interface FingerprintInput extends Omit<ModelIdentity, 'name'> {
 /** Version of the identity and of everything stored under it; another version reads nothing of this one. */
 export const FORMAT_VERSION = 1
 
-/** Bytes of a fingerprint, a salt and a sequence hash. */
-export const HASH_BYTES = 32
-
-const FIELDS: readonly string[] = [
+const FIELDS = [
   'model',
   'layout',
   'revision',
@@ -49,7 +45,7 @@ const FIELDS: readonly string[] = [
   'tensorParallel',
   'pipelineParallel',
   'extra',
-]
+] as const satisfies (keyof FingerprintInput)[]
 
 function optionalText(name: string, value: unknown): string | null {
   if (value === undefined) return null
@@ -66,10 +62,7 @@ function optionalText(name: string, value: unknown): string | null {
  * @throws KvError ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE, naming the field
  */
 export function fingerprintOf(input: FingerprintInput): Uint8Array {
-  for (const field of Object.keys(object('model identity', input))) {
-    // A misspelt field would be left out of the identity without a word.
-    if (!FIELDS.includes(field)) invalidValue(`model identity field ${field}`, `one of ${FIELDS.join(', ')}`, field)
-  }
+  optionsOf('model identity', input, FIELDS)
   if (typeof input.model !== 'string') invalidType('model', 'a string', input.model)
   if (input.model === '') invalidValue('model', 'a name that is not empty', input.model)
   const layout = defineLayout(input.layout)

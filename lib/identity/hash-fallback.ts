@@ -6,7 +6,7 @@
 import { hash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-import { HASH_BYTES } from './fingerprint.js'
+import { HASH_BYTES } from '../native/sizes.js'
 
 const DOMAIN = Buffer.from('kvb1', 'latin1')
 const BLOCKS_PER_TURN = 256

@@ -2,9 +2,10 @@
  * The shape of a model's KV: layer groups with their sizes in bytes, written by hand or derived by `layoutOf`. Pure
  * arithmetic; kvtier knows bytes, not values.
  */
-import { integer, invalidType, invalidValue, KvError, object } from '../errors.js'
+import { integer, invalidType, invalidValue, KvError, optionsOf } from '../errors.js'
 import type { GroupShape } from '../native/binding.js'
 import { LIMITS } from '../native/generated.js'
+import { SLOT_ALIGNMENT_BYTES } from '../native/sizes.js'
 
 /**
  * How the layers of a group attend: to everything (`full`), to the last `windowTokens` tokens (`sliding`), through one
@@ -88,18 +89,11 @@ const MAX_GROUPS = 64
 const MAX_LAYERS = 65_536
 const MAX_PARTS = 4_096
 const MAX_WORD = 0xffffffff
-const SLOT_ALIGNMENT_BYTES = 4_096
 
 function text(name: string, value: unknown): string {
   if (typeof value !== 'string') invalidType(name, 'a string', value)
   if (value === '' || value.length > 64) invalidValue(name, 'a string of 1 to 64 characters', value)
   return value
-}
-
-function onlyKnown(name: string, given: Readonly<Record<string, unknown>>, known: readonly string[]): void {
-  for (const field of Object.keys(given)) {
-    if (!known.includes(field)) invalidValue(`${name}.${field}`, `one of the fields ${known.join(', ')}`, field)
-  }
 }
 
 function readIndices(name: string, value: unknown, taken: Map<number, string>, group: string): readonly number[] {
@@ -119,8 +113,7 @@ function readIndices(name: string, value: unknown, taken: Map<number, string>, g
 }
 
 function readGroup(name: string, value: unknown, taken: Map<number, string>): LayerGroup {
-  const given = object(name, value)
-  onlyKnown(name, given, GROUP_FIELDS)
+  const given = optionsOf(name, value, GROUP_FIELDS)
   const groupName = text(`${name}.name`, given.name)
   const kind = KINDS.find((known) => known === given.kind)
   if (kind === undefined) invalidValue(`${name}.kind`, `one of ${KINDS.join(', ')}`, given.kind)
@@ -170,8 +163,7 @@ function readGroup(name: string, value: unknown, taken: Map<number, string>): La
  * @throws KvError ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE, naming the field
  */
 export function defineLayout(input: LayoutInput): ModelLayout {
-  const given = object('layout', input)
-  onlyKnown('layout', given, LAYOUT_FIELDS)
+  const given = optionsOf('layout', input, LAYOUT_FIELDS)
   const tokensPerBlock = integer('layout.tokensPerBlock', given.tokensPerBlock, 1, MAX_TOKENS_PER_BLOCK)
   if (!Array.isArray(given.groups)) invalidType('layout.groups', 'an array of layer groups', given.groups)
   if (given.groups.length < 1 || given.groups.length > MAX_GROUPS) {
@@ -215,6 +207,11 @@ export function blockBytesOfShape(shape: GroupShape): number {
 /** Bytes that a slot takes in host memory and on disk: the block, rounded up to 4 KiB. */
 export function slotBytesOfShape(shape: GroupShape): number {
   return Math.ceil(blockBytesOfShape(shape) / SLOT_ALIGNMENT_BYTES) * SLOT_ALIGNMENT_BYTES
+}
+
+/** Bytes of one slot of every layer group together: what a capacity or a quota buys blocks by. */
+export function slotBytesOf(layout: ModelLayout): number {
+  return layout.groups.reduce((sum, group) => sum + slotBytesOfShape(groupShapeOf(group, layout.tokensPerBlock)), 0)
 }
 
 /** Bytes of one block of every layer group together, without rounding. */

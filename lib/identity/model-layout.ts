@@ -3,7 +3,7 @@
  * and R1. A model it does not know, or a field that is missing, is an error that says so: a guessed layout would store
  * and load the wrong bytes.
  */
-import { integer, invalidValue, KvError, object } from '../errors.js'
+import { integer, invalidValue, KvError, object, optionsOf } from '../errors.js'
 import { bytesOfValues, ELEMENT_TYPES, type ElementType, elementTypeOfConfig, isElementType } from './element-type.js'
 import { defineLayout, type LayerGroupInput, type ModelLayout } from './layer-groups.js'
 
@@ -24,6 +24,13 @@ export interface LayoutOptions {
   /** KV heads that one part holds, for engines that pad or repeat them in their own way (default: the division above). */
   readonly kvHeadsPerDevice?: number
 }
+
+const OPTIONS = [
+  'tokensPerBlock',
+  'dtype',
+  'tensorParallel',
+  'kvHeadsPerDevice',
+] as const satisfies (keyof LayoutOptions)[]
 
 type LayerType = 'full' | 'sliding'
 
@@ -247,7 +254,7 @@ function dtypeOf(inner: Readonly<Record<string, unknown>>, outer: Readonly<Recor
  */
 export function layoutOf(config: unknown, options: LayoutOptions): ModelLayout {
   const outer = object('config', config)
-  const given = object('options', options)
+  const given = optionsOf('options', options, OPTIONS)
   if (given.dtype !== undefined && !isElementType(given.dtype)) {
     invalidValue('dtype', `one of ${ELEMENT_TYPES.join(', ')}`, given.dtype)
   }

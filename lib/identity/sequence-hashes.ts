@@ -6,8 +6,8 @@ import { hash } from 'node:crypto'
 import { isInt32Array, isUint32Array } from 'node:util/types'
 
 import { integer, invalidType, invalidValue, KvError } from '../errors.js'
+import { HASH_BYTES, HASH_WORDS } from '../native/sizes.js'
 import { BlockKeys, type ExtraKey, type ExtraKeyAt, encodeKey, NO_KEYS } from './extra-keys.js'
-import { HASH_BYTES } from './fingerprint.js'
 import { lengthPrefix } from './hash-fallback.js'
 import { MAX_TOKENS_PER_BLOCK } from './layer-groups.js'
 import type { TokenHasher } from './token-hasher.js'
@@ -31,9 +31,6 @@ export interface SequenceHashesOptions {
   readonly extraKeysAt?: readonly ExtraKeyAt[]
 }
 
-/** 32-bit words of one hash. */
-export const HASH_WORDS: number = HASH_BYTES / 4
-
 /** Tokens that `prepare` hashes on the JavaScript thread at most, before it goes to an engine thread (about 0.3 ms). */
 export const SYNC_TOKENS = 4_096
 
@@ -49,8 +46,9 @@ function hashOf(name: string, value: unknown): Uint8Array {
   return value
 }
 
-function rootOf(fingerprint: Uint8Array, salt: Uint8Array, extraKeys: readonly ExtraKey[]): Uint8Array {
-  const keys = extraKeys.map((key, place) => encodeKey(`extraKeys[${place}]`, key))
+function rootOf(fingerprint: Uint8Array, salt: Uint8Array, extraKeys: unknown): Uint8Array {
+  if (!Array.isArray(extraKeys)) invalidType('extraKeys', 'an array of strings and Uint8Arrays', extraKeys)
+  const keys = Array.from(extraKeys as readonly unknown[], (key, place) => encodeKey(`extraKeys[${place}]`, key))
   const fields = [Buffer.from(ROOT_DOMAIN, 'latin1'), fingerprint, salt, Buffer.concat(keys)]
   const text = Buffer.concat(fields.flatMap((field) => [lengthPrefix(field.length), field]))
   return new Uint8Array(hash('sha256', text, 'buffer'))

@@ -9,17 +9,21 @@ const WRITING = 0xffff
 /** Marks by slot: how many transfers read it, or that one writes it. */
 export class BorrowedSlots {
   readonly #marks: Uint16Array
+  /** By slot: the last call that named it. */
+  readonly #namedBy: Float64Array
   readonly #name: string
+  #calls = 0
 
   constructor(slotCount: number, name: string) {
     this.#marks = new Uint16Array(slotCount)
+    this.#namedBy = new Float64Array(slotCount)
     this.#name = name
   }
 
   /**
    * Checks slots that a caller named and marks them as in use.
    *
-   * @param slots - slot numbers; those at `skip` positions are not looked at
+   * @param slots - slot numbers
    * @param writes - whether the transfer overwrites them
    * @returns a function that takes the marks away
    * @throws KvError ERR_KV_SLOT_OUT_OF_RANGE, ERR_KV_SLOT_REPEATED (twice in the call, or used by a transfer that has not
@@ -27,6 +31,7 @@ export class BorrowedSlots {
    */
   take(slots: Uint32Array, writes: boolean): () => void {
     const marks = this.#marks
+    const call = ++this.#calls
     const taken: number[] = []
     const giveBack = (): void => {
       for (const slot of taken) marks[slot] = writes ? 0 : (marks[slot] ?? 1) - 1
@@ -42,7 +47,7 @@ export class BorrowedSlots {
           `Slot ${slot} of layer group ${this.#name} was named at position ${i}; it has slots 0 to ${marks.length - 1}.`,
         )
       }
-      const twice = mark > 0 && taken.includes(slot)
+      const twice = this.#namedBy[slot] === call
       if (twice || mark === WRITING || (writes && mark > 0)) {
         giveBack()
         throw new KvError(
@@ -53,6 +58,7 @@ export class BorrowedSlots {
         )
       }
       marks[slot] = writes ? WRITING : mark + 1
+      this.#namedBy[slot] = call
       taken.push(slot)
     }
     return giveBack

@@ -3,7 +3,7 @@
  * manager; the block manager fills it, the modules of this folder read it.
  */
 import type { GroupBlocks, ReportSlot } from '../blocks/group-blocks.js'
-import { type ErrorCode, KvError } from '../errors.js'
+import { type ErrorCode, invalidValue, KvError } from '../errors.js'
 import type { Events } from '../events.js'
 import type { LayerGroup } from '../identity/model-layout.js'
 import type { Binding, GroupShape } from '../native/binding.js'
@@ -40,10 +40,24 @@ export interface WriteReport {
  */
 export type Displaces = 'any' | 'lesser'
 
+/** What may end a write: the part of a transfer's control that the writer needs. */
+export interface WriteControl {
+  /** Why it was ended, or null while it was not. */
+  readonly code: ErrorCode | null
+  restartDeadline(): void
+  adopt(ticket: number, settled: Promise<unknown>): void
+}
+
 /** Brings host blocks to disk; see disk-writer.ts. */
 export interface HostWriter {
-  write(tiers: GroupTiers, entries: readonly number[], displaces: Displaces): Promise<WriteReport>
+  write(
+    tiers: GroupTiers,
+    entries: readonly number[],
+    displaces: Displaces,
+    control?: WriteControl,
+  ): Promise<WriteReport>
   idle(): Promise<void>
+  cancel(code: ErrorCode): void
 }
 
 /** Shared by all movement of one manager. */
@@ -63,13 +77,29 @@ export interface MovementContext {
   readonly nextTick: () => number
   /** What fills blocks now, by the number that is set on them, so that a second request can wait for it. */
   readonly pending: Map<number, Promise<unknown>>
+  /** How often a caller showed that it may have written over device copies (see device-slots.ts). */
+  readonly mistakes: { overwritten: number }
   /** Throws ERR_KV_CLOSED once `close` was called. */
   readonly checkOpen: () => void
+}
+
+/** The layer group that a caller named; the name may be left out where there is only one. */
+export function groupNamed(context: MovementContext, name: string | undefined): GroupTiers {
+  const only = context.groups.length === 1 ? context.groups[0] : undefined
+  const tiers = name === undefined ? only : context.groups.find((each) => each.group.name === name)
+  if (tiers !== undefined) return tiers
+  const names = context.groups.map((each) => each.group.name).join(', ')
+  return invalidValue('group', `the name of a layer group (${names})`, name)
 }
 
 /** Unix seconds, as records and expiry count. */
 export function nowSeconds(context: MovementContext): number {
   return Math.floor(context.now() / 1000)
+}
+
+/** When a block that is stored now expires, in Unix seconds; 0 = never, as a lifetime of 0 ms says. */
+export function expiryAfter(context: MovementContext, ttlMs: number): number {
+  return ttlMs === 0 ? 0 : nowSeconds(context) + Math.max(1, Math.ceil(ttlMs / 1000))
 }
 
 /** The storage of a tier that must be there. */
@@ -102,9 +132,15 @@ function noteEvicted(context: MovementContext, tiers: GroupTiers, tier: TierNumb
   context.events.emit('evicted', { tier: tierName(tier), blocks, group: tiers.group.name })
 }
 
-/** Drops up to `limit` blocks whose time is over, with what is behind them. */
-export function sweepExpired(context: MovementContext, tiers: GroupTiers, limit: number): void {
-  countEvicted(context, tiers, (report) => tiers.blocks.sweepExpired(nowSeconds(context), limit, report))
+/** Blocks that expired and are dropped each time. */
+const SWEEP = 64
+
+/**
+ * Drops some of the blocks whose time is over, with what is behind them. Never between a match and the pins on what it
+ * found.
+ */
+export function sweepExpired(context: MovementContext, tiers: GroupTiers): void {
+  countEvicted(context, tiers, (report) => tiers.blocks.sweepExpired(nowSeconds(context), SWEEP, report))
 }
 
 function countEvicted(context: MovementContext, tiers: GroupTiers, drop: (report: ReportSlot) => void): void {
@@ -129,6 +165,17 @@ export function findUnexpired(context: MovementContext, tiers: GroupTiers, words
   if (entry < 0 || !tiers.blocks.isExpired(entry, nowSeconds(context))) return entry
   countEvicted(context, tiers, (report) => tiers.blocks.drop(entry, report))
   return -1
+}
+
+/** The block before is in no tier and not on its way to host memory: nothing can be begun behind it. */
+export const NO_PARENT = -2
+
+/** The entry that block `at` of a sequence is begun behind: -1 where it needs none; or {@link NO_PARENT}. */
+export function parentFor(tiers: GroupTiers, words: Uint32Array, at: number): number {
+  const { blocks } = tiers
+  if (!blocks.prefixClosed || at === 0) return -1
+  const parent = blocks.find(words, at - 1)
+  return parent >= 0 && (blocks.isHeld(parent) || blocks.slotOf(parent, HOST) >= 0) ? parent : NO_PARENT
 }
 
 /** Copies `count` blocks' hashes out of packed words, as the bytes that native code takes. */

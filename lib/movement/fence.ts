@@ -2,7 +2,8 @@
  * What a transfer must wait for before it may read or overwrite device memory. Every offload names what produced the
  * bytes and every onboard what last used the destination; there is no default, because forgetting it yields wrong bytes.
  */
-import { invalidType } from '../errors.js'
+import { type ErrorCode, invalidType } from '../errors.js'
+import type { TransferControl } from './transfer.js'
 
 /** The memory is quiet: nothing that was started before still reads or writes it. */
 export interface QuietFence {
@@ -40,4 +41,16 @@ export function checkFence(name: string, value: unknown): Fence {
     return given
   }
   return invalidType(name, 'a fence (fence.quiet() when nothing still touches the memory)', value)
+}
+
+/** Waits for a fence; null when it has passed, else why the transfer cannot begin. */
+export async function waitForFence(control: TransferControl, after: Fence): Promise<ErrorCode | null> {
+  if (after.kind === 'promise') {
+    try {
+      if (!(await control.wait(after.promise))) return control.code ?? 'ERR_KV_ABORTED'
+    } catch {
+      return 'ERR_KV_ABORTED'
+    }
+  }
+  return control.code
 }

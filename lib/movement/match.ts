@@ -3,7 +3,7 @@
  * groups the last window before its end, and recurrent groups the snapshot at its end.
  */
 
-import { HASH_WORDS } from '../identity/sequence-hashes.js'
+import { HASH_WORDS } from '../native/sizes.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { type GroupTiers, type MovementContext, nowSeconds } from './context.js'
 
@@ -55,6 +55,23 @@ export function firstNeeded(tiers: GroupTiers, n: number, tokensPerBlock: number
     return Math.max(0, Math.floor((n * tokensPerBlock - (windowTokens ?? 1) + 1) / tokensPerBlock))
   if (kind === 'recurrent') return Math.max(0, n - 1)
   return 0
+}
+
+/**
+ * The first of `blockCount` blocks from `firstBlock` on, counted from there, that a group stores of the prefix that they
+ * end: a sliding group keeps only its last window, a recurrent one its last snapshot.
+ *
+ * @param leaveLast - also what the prefix without its last block needs, for the case that this is left to compute
+ */
+export function firstStored(
+  context: MovementContext,
+  tiers: GroupTiers,
+  firstBlock: number,
+  blockCount: number,
+  leaveLast: boolean,
+): number {
+  const end = firstBlock + blockCount - (leaveLast ? 1 : 0)
+  return Math.max(0, firstNeeded(tiers, end, context.tokensPerBlock) - firstBlock)
 }
 
 function prefixClosed(tiers: GroupTiers): boolean {

@@ -7,8 +7,6 @@ import type { Completions } from '../native/completions.js'
 export interface BatchOutcomes {
   /** Index into the code list, one a block. */
   readonly codes: Uint8Array
-  /** 0 = nothing holds the block, 1 = the via slot, 2 = the target. */
-  readonly stages: Uint8Array
   /** The first failure's message; empty when there was none. */
   readonly message: string
 }
@@ -37,13 +35,8 @@ export function startBatch(completions: Completions, count: number, start: (tick
   const ticket = completions.batch(start, {
     onDone: (outcomes, code, message) => {
       const codes = new Uint8Array(count)
-      const stages = new Uint8Array(count)
-      for (let i = 0; i < count; i++) {
-        const outcome = outcomes[i] ?? code
-        codes[i] = outcome & 0xff
-        stages[i] = outcome >>> 8
-      }
-      resolveDone({ codes, stages, message })
+      for (let i = 0; i < count; i++) codes[i] = (outcomes[i] ?? code) & 0xff
+      resolveDone({ codes, message })
     },
     onSettled: () => resolveSettled(),
   })

@@ -4,9 +4,7 @@
  */
 import { DEVICE, DISK, HOST, type TierNumber } from '../tiers/types.js'
 import { evictNow, type GroupTiers, type MovementContext, sweepExpired } from './context.js'
-
-/** Blocks that expired and are dropped each time room is made. */
-const SWEEP = 64
+import type { TransferControl } from './transfer.js'
 
 function mustBeWritten(tiers: GroupTiers, entry: number, tier: TierNumber): boolean {
   return tier === HOST && tiers.tiers[DISK].storage !== null && !tiers.blocks.holds(entry, DISK)
@@ -21,7 +19,7 @@ function nextVictim(tiers: GroupTiers, tier: TierNumber, tenant: number, taken: 
 
 /**
  * Takes up to `count` slots of a tier without waiting: free ones, and those of victims that have another copy (device
- * blocks need none).
+ * blocks need none). Drops nothing that is pinned.
  *
  * @returns slots, each `filling` and to be assigned or given back
  */
@@ -35,7 +33,6 @@ export function takeRoomNow(
   const { blocks } = tiers
   const slots: number[] = []
   const inHand = tier === HOST ? (tiers.inHand.get(tenant) ?? 0) : 0
-  sweepExpired(context, tiers, SWEEP)
   while (slots.length < count) {
     if (!blocks.isOverQuota(tenant, tier, inHand + slots.length)) {
       const free = blocks.takeFree(tier)
@@ -85,16 +82,21 @@ export async function takeHostRoom(
   tenant: number,
   stillWanted: () => boolean,
 ): Promise<number[]> {
+  if (count === 0) return []
+  sweepExpired(context, tiers)
   const slots = takeInHand(context, tiers, count, tenant)
   const hasDisk = tiers.tiers[DISK].storage !== null
   let fruitless = 0
   while (slots.length < count && stillWanted() && fruitless < 2) {
     const victims: number[] = []
+    // A slot of another tenant's counts against the quota; one of its own does not.
+    let ofOthers = 0
     while (victims.length < count - slots.length) {
-      const inHand = tiers.inHand.get(tenant) ?? 0
-      const victim = nextVictim(tiers, HOST, tenant, inHand, hasDisk && fruitless === 0)
+      const taken = (tiers.inHand.get(tenant) ?? 0) + ofOthers
+      const victim = nextVictim(tiers, HOST, tenant, taken, hasDisk && fruitless === 0)
       if (victim < 0) break
       victims.push(victim)
+      if (tiers.blocks.tenantOf(victim) !== tenant) ofOthers++
     }
     const toWrite = victims.filter((entry) => mustBeWritten(tiers, entry, HOST))
     // With no victim of our own, another request's write-back may be about to free some.
@@ -108,6 +110,30 @@ export async function takeHostRoom(
     fruitless = freed + more.length === 0 ? fruitless + 1 : 0
   }
   return slots
+}
+
+/**
+ * The same for a transfer.
+ *
+ * @returns null when the transfer ended first: slots that come too late are given back
+ */
+export async function takeHostRoomFor(
+  context: MovementContext,
+  tiers: GroupTiers,
+  count: number,
+  tenant: number,
+  control: TransferControl,
+): Promise<number[] | null> {
+  const room = takeHostRoom(context, tiers, count, tenant, () => control.code === null)
+  if (await control.wait(room)) return await room
+  // A write-back may still be under way, and what it frees is not for this transfer any more.
+  control.settleAfter(
+    room.then((slots) => {
+      putDown(tiers, tenant, slots.length)
+      giveBackRoom(tiers, HOST, slots)
+    }),
+  )
+  return null
 }
 
 function takeInHand(context: MovementContext, tiers: GroupTiers, count: number, tenant: number): number[] {

@@ -2,16 +2,16 @@
  * A sequence: the tokens of one prompt or chat, the identities of its blocks, and their way to and from the GPU. It holds
  * no blocks; forgetting it costs nothing.
  */
-import { integer, invalidType, invalidValue, KvError, object } from '../errors.js'
+import { integer, invalidType, invalidValue, KvError, object, optionsOf } from '../errors.js'
 import type { ExtraKeyAt, SequenceHashes, Tokens } from '../identity/sequence-hashes.js'
 import { NO_SLOT } from '../native/binding.js'
 import { DEVICE } from '../tiers/types.js'
 import { slotArray } from './borrowed-slots.js'
-import { type GroupTiers, type MovementContext, nowSeconds } from './context.js'
+import { expiryAfter, type GroupTiers, type MovementContext } from './context.js'
 import { DeviceSlots } from './device-slots.js'
 import { checkFence, type Fence } from './fence.js'
 import { type Match, matchPrefix } from './match.js'
-import { runOffload } from './offload.js'
+import { checkUntil, runOffload } from './offload.js'
 import { runOnboard } from './onboard.js'
 import { startTransfer, type Transfer, TransferControl, type TransferLimits } from './transfer.js'
 
@@ -38,11 +38,15 @@ export interface OffloadOptions extends TransferLimits {
   /**
    * Where the blocks are: device slots, one a block from `firstBlock` on (4294967295 where the engine no longer has the
    * block), or the reservation of owned device memory that they were computed in. They are the transfer's until `settled`.
+   * Slots of a reservation hold the blocks' device copies from then on, and must not be written before its release; a slot
+   * that was named as one block's is refused as another's.
    */
   readonly from: SlotsByGroup | DeviceSlots
-  /** Number of the block in `from[0]` (default 0). The blocks before it must be held. */
+  /** Number of the first block to store (default 0). The blocks before it must be held. */
   readonly firstBlock?: number
-  /** Blocks to store (default: one for each slot of `from`); the others of a reservation stay the caller's. */
+  /** Position in `from` of block `firstBlock` (default 0), for a reservation that is offloaded in parts. */
+  readonly fromOffset?: number
+  /** Blocks to store (default: one for each slot of `from` from `fromOffset` on). The other slots stay the caller's. */
   readonly blockCount?: number
   /** `host`: done when host memory holds the blocks (default). `disk`: when they would survive a kill -9. */
   readonly until?: 'host' | 'disk'
@@ -62,6 +66,19 @@ export interface ActiveTransfers {
 }
 
 const ALL = 0x7fffffff
+
+/** The options of a call that takes {@link TransferLimits}, beside those of its own. */
+export const LIMIT_OPTIONS: readonly (keyof TransferLimits)[] = ['signal', 'deadlineMs']
+const ONBOARD_OPTIONS: readonly (keyof OnboardOptions)[] = ['after', 'into', 'maxBlocks', ...LIMIT_OPTIONS]
+const OFFLOAD_OPTIONS: readonly (keyof OffloadOptions)[] = [
+  'after',
+  'from',
+  'firstBlock',
+  'fromOffset',
+  'blockCount',
+  'until',
+  ...LIMIT_OPTIONS,
+]
 
 /** Tokens and identities of one prompt; made by `manager.sequence`. */
 export class Sequence {
@@ -150,7 +167,7 @@ export class Sequence {
   onboard(options: OnboardOptions): Transfer {
     const context = this.#context
     context.checkOpen()
-    const given = object('options', options)
+    const given = optionsOf('options', options, ONBOARD_OPTIONS)
     const after = checkFence('after', given.after)
     const limits = checkLimits(given)
     const owned = deviceIsOwned(context)
@@ -187,28 +204,32 @@ export class Sequence {
    * @returns the transfer; its result names, for every block, the furthest tier that holds it
    * @throws KvError ERR_KV_CLOSED; ERR_KV_NO_WHOLE_BLOCK when the slots name blocks that are not whole;
    * ERR_KV_INVALID_TYPE and ERR_KV_INVALID_VALUE naming the option; ERR_KV_DETACHED_ARRAY; ERR_KV_SLOT_OUT_OF_RANGE;
-   * ERR_KV_SLOT_REPEATED; ERR_KV_RELEASED; ERR_KV_UNSUPPORTED without device memory
+   * ERR_KV_SLOT_REPEATED, also where a slot of a reservation holds another block: what was offloaded from it may have been
+   * written over, and is a miss from then on; ERR_KV_RELEASED; ERR_KV_UNSUPPORTED without device memory, and for
+   * `until: 'disk'` without a disk tier
    */
   offload(options: OffloadOptions): Transfer {
     const context = this.#context
     context.checkOpen()
-    const given = object('options', options)
+    const given = optionsOf('options', options, OFFLOAD_OPTIONS)
     const after = checkFence('after', given.after)
     const limits = checkLimits(given)
-    const until = options.until ?? 'host'
-    if (until !== 'host' && until !== 'disk') invalidValue('until', "'host' or 'disk'", until)
+    const until = checkUntil(context, options.until)
     const firstBlock = integer('firstBlock', options.firstBlock ?? 0, 0)
     const reserved = options.from instanceof DeviceSlots ? options.from : null
     const named = reserved === null ? slotsByGroup(context, 'from', options.from) : reservedSlots(context, reserved)
     const slotCount = named[0]?.length ?? 0
-    const blockCount = integer('blockCount', options.blockCount ?? slotCount, 0, slotCount)
-    const from = named.map((slots) => slots.subarray(0, blockCount))
+    const fromOffset = integer('fromOffset', options.fromOffset ?? 0, 0, slotCount)
+    const most = slotCount - fromOffset
+    const blockCount = integer('blockCount', options.blockCount ?? most, 0, most)
+    const from = named.map((slots) => slots.subarray(fromOffset, fromOffset + blockCount))
     this.#checkWhole(firstBlock, blockCount)
+    reserved?.claim(fromOffset, this.#hashes, firstBlock, blockCount)
     const giveBack = reserved?.use() ?? takeBorrowed(context, from, false)
     const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
     const forget = this.#active.add(control)
     const { tenant, priority, ttlMs } = this.#meta
-    const expiresAtS = ttlMs === 0 ? 0 : nowSeconds(context) + Math.max(1, Math.ceil(ttlMs / 1000))
+    const expiresAtS = expiryAfter(context, ttlMs)
     const plan = {
       hashes: this.#hashes,
       firstBlock,
@@ -218,6 +239,7 @@ export class Sequence {
       meta: { tenant, priority, expiresAtS },
       after,
       reserved,
+      fromOffset,
     } as const
     return startTransfer(
       control,
@@ -241,6 +263,11 @@ export class Sequence {
       )
     }
   }
+}
+
+/** Throws ERR_KV_INVALID_TYPE unless `value` is a sequence. */
+export function checkSequence(value: unknown): asserts value is Sequence {
+  if (!(value instanceof Sequence)) invalidType('sequence', 'a sequence, from manager.sequence()', value)
 }
 
 /** A deadline and a signal out of a call's options. */

@@ -5,7 +5,7 @@
 import { type ErrorCode, KvError } from '../errors.js'
 import type { Completions } from '../native/completions.js'
 import { CODE, ERROR_CODES } from '../native/generated.js'
-import { type TierName, tierName } from '../tiers/types.js'
+import { DEVICE, type TierName, type TierNumber, tierName } from '../tiers/types.js'
 import type { DevicePin } from './device-slots.js'
 
 /** Outcome of every block of a transfer, in the order of the prompt. */
@@ -14,7 +14,7 @@ export interface TransferResult {
   readonly blockCount: number
   /** Tokens from the start of the prompt that may be used without computing them (onboard), or that are held (offload). */
   readonly tokens: number
-  /** Blocks that reached the tier that was asked for, or a tier below it. */
+  /** Blocks that reached the tier that was asked for (`until`), or a tier below it; of an onboard, those of `tokens`. */
   readonly arrived: number
   /** Payload bytes that moved. */
   readonly bytes: number
@@ -22,9 +22,12 @@ export interface TransferResult {
    * Where block `i` came from (onboard) or the furthest tier that holds it now (offload); `none` for a miss.
    */
   tier(i: number): TierName
-  /** `OK`, or why block `i` is a miss. */
+  /**
+   * `OK`, or why block `i` is a miss. Of an onboard the blocks of `tokens` are `OK` and no others: what arrived behind a
+   * block that did not cannot be used.
+   */
   code(i: number): ErrorCode | 'OK'
-  /** First failure's message; empty when every block arrived. */
+  /** Why blocks did not arrive: the first failure's message; empty when every block did. */
   readonly message: string
   /** Owned device memory: the slots of the blocks that arrived, pinned until it is released. Otherwise null. */
   readonly pin: DevicePin | null
@@ -36,7 +39,11 @@ export interface Transfer {
   readonly ready: Promise<void>
   /** Resolves, always, with the outcome of every block. */
   readonly done: Promise<TransferResult>
-  /** Resolves when nothing touches the memory any more: only then may `into` and `from` slots be used otherwise. */
+  /**
+   * Resolves when the transfer does not touch the memory any more: only then may `into` slots be read or written by
+   * others, and borrowed `from` slots be written. The slots of a reservation hold the blocks' device copies from here on,
+   * which other requests read: they are not to be written before the reservation is released (see {@link DeviceSlots}).
+   */
   readonly settled: Promise<void>
   /** Turns what has not arrived into misses. */
   cancel(): void
@@ -49,6 +56,8 @@ export interface TransferLimits {
   /** Milliseconds after which what has not arrived is a miss; 0 = never (default: the manager's). */
   readonly deadlineMs?: number | undefined
 }
+
+const NOT_ALL = 'Some blocks did not get where they were to.'
 
 /** Per-block outcomes under construction. */
 export class Outcomes {
@@ -67,6 +76,16 @@ export class Outcomes {
     if (this.codes[i] === CODE.OK) this.codes[i] = CODE[code]
     this.tiers[i] = -1
     if (this.message === '') this.message = message === '' ? `${code} at block ${i}` : message
+  }
+
+  /** Remembers why blocks did not arrive where they were to, though they are no misses. */
+  note(message: string): void {
+    if (this.message === '') this.message = message
+  }
+
+  /** Blocks from `first` on that did not fail are misses, too: what is before them did not arrive. */
+  failFrom(first: number, code: ErrorCode, message: string): void {
+    for (let i = first; i < this.codes.length; i++) if (this.codes[i] === CODE.OK) this.fail(i, code, message)
   }
 
   /** Block `i`, if no layer group failed it, is in `tier`; of several groups' tiers `combine` keeps one. */
@@ -96,11 +115,14 @@ export class Outcomes {
     }
   }
 
-  /** @param tokens - from the prompt's start, that can be used or are held */
-  result(tokens: number, pin: DevicePin | null): TransferResult {
+  /**
+   * @param tokens - from the prompt's start, that can be used or are held
+   * @param wanted - blocks in this tier or below it count as arrived
+   */
+  result(tokens: number, pin: DevicePin | null, wanted: TierNumber = DEVICE): TransferResult {
     const { codes, tiers } = this
     let arrived = 0
-    for (let i = 0; i < codes.length; i++) if (codes[i] === CODE.OK && (tiers[i] ?? -1) >= 0) arrived++
+    for (let i = 0; i < codes.length; i++) if (codes[i] === CODE.OK && (tiers[i] ?? -1) >= wanted) arrived++
     const at = (i: number): number => {
       if (!Number.isInteger(i) || i < 0 || i >= codes.length) {
         throw new KvError(
@@ -115,7 +137,7 @@ export class Outcomes {
       tokens,
       arrived,
       bytes: this.bytes,
-      message: this.message,
+      message: this.message === '' && arrived < codes.length ? NOT_ALL : this.message,
       pin,
       tier: (i) => tierName(tiers[at(i)] ?? -1),
       code: (i) => ERROR_CODES[codes[at(i)] ?? 0] ?? 'OK',
@@ -129,6 +151,7 @@ export class TransferControl {
   readonly #tickets = new Set<number>()
   readonly #settling: Promise<unknown>[] = []
   readonly #cancelled: Promise<void>
+  readonly #deadlineMs: number
   #resolveCancelled: () => void = () => undefined
   #code: ErrorCode | null = null
   #timer: NodeJS.Timeout | null = null
@@ -146,7 +169,14 @@ export class TransferControl {
       signal.addEventListener('abort', abort, { once: true })
       this.#detach = () => signal.removeEventListener('abort', abort)
     }
-    if (deadlineMs > 0) this.#timer = setTimeout(() => this.cancel('ERR_KV_DEADLINE'), deadlineMs)
+    this.#deadlineMs = deadlineMs
+    this.restartDeadline()
+  }
+
+  /** The deadline counts from now on: for work in parts, each of which may take that long. */
+  restartDeadline(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = this.#deadlineMs > 0 ? setTimeout(() => this.cancel('ERR_KV_DEADLINE'), this.#deadlineMs) : null
   }
 
   /** Why the transfer was ended, or null while it was not. */
@@ -172,20 +202,40 @@ export class TransferControl {
   /** A native batch belongs to the transfer: it is cancelled with it, and must settle before it does. */
   adopt(ticket: number, settled: Promise<unknown>): void {
     this.#tickets.add(ticket)
-    this.#settling.push(settled.finally(() => this.#tickets.delete(ticket)))
+    this.settleAfter(settled.finally(() => this.#tickets.delete(ticket)))
     if (this.#code !== null) this.#completions.cancel(ticket, this.#code)
   }
 
   /** Something else that must end before the transfer is settled. */
   settleAfter(promise: Promise<unknown>): void {
+    // Its rejection shows in `settle`, which may be called later.
+    promise.catch(() => undefined)
     this.#settling.push(promise)
   }
 
-  /** No deadline and no signal from here on; resolves when everything has ended. */
+  /** No deadline and no signal from here on; resolves when everything has ended, or rejects then. */
   async settle(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#detach()
-    for (let i = 0; i < this.#settling.length; i++) await this.#settling[i]
+    let ended = 0
+    let broken: PromiseSettledResult<unknown> | undefined
+    while (ended < this.#settling.length) {
+      const more = this.#settling.slice(ended)
+      ended += more.length
+      broken ??= (await Promise.allSettled(more)).find((each) => each.status === 'rejected')
+    }
+    if (broken?.status === 'rejected') throw broken.reason
+  }
+}
+
+/** Waits for everything that belongs to a transfer, and then calls `end`, whatever happened. Never rejects. */
+export async function settleThen(control: TransferControl, end: () => void): Promise<void> {
+  try {
+    await control.settle()
+  } catch {
+    // A broken promise of ours: whoever started it has its rejection.
+  } finally {
+    end()
   }
 }
 

@@ -4,12 +4,10 @@
 import { groupShapeOf, type ModelLayout } from '../identity/model-layout.js'
 import type { Binding, OpenedSlab, OpenedStore, SlabContents, StoreHandle } from '../native/binding.js'
 import type { Completions } from '../native/completions.js'
+import { RECORD_BYTES } from '../native/sizes.js'
 import type { ResolvedOptions } from '../options.js'
 import { slotsFor } from './host.js'
 import type { TierSlots } from './types.js'
-
-/** Bytes of a record, which counts against the capacity as the payload does. */
-const RECORD_BYTES = 128
 
 /** An open disk tier. */
 export interface DiskTier {

@@ -2,16 +2,10 @@
  * G2: host memory, one contiguous slot a block, allocated and touched at open.
  */
 import { KvError } from '../errors.js'
-import { groupShapeOf, type ModelLayout } from '../identity/model-layout.js'
-import type { Binding, GroupShape, StorageHandle } from '../native/binding.js'
+import { groupShapeOf, type ModelLayout, slotBytesOf } from '../identity/model-layout.js'
+import type { Binding, StorageHandle } from '../native/binding.js'
 import type { Completions } from '../native/completions.js'
 import type { TierSlots } from './types.js'
-
-/** Bytes a slot of host memory or of a slab takes: the block, rounded up to 4 KiB. */
-export function slotStride(shape: GroupShape): number {
-  const bytes = shape.parts * shape.layers * shape.outer * shape.tokensPerBlock * shape.bytesPerToken
-  return Math.ceil(bytes / 4096) * 4096
-}
 
 /**
  * How many blocks of every layer group fit into a capacity: the same number of each, so that a prefix fits as a whole.
@@ -20,8 +14,7 @@ export function slotStride(shape: GroupShape): number {
  * @throws KvError ERR_KV_CAPACITY_TOO_SMALL
  */
 export function slotsFor(tier: string, layout: ModelLayout, capacityBytes: number, extraPerSlot = 0): number {
-  let perBlock = 0
-  for (const group of layout.groups) perBlock += slotStride(groupShapeOf(group, layout.tokensPerBlock)) + extraPerSlot
+  const perBlock = slotBytesOf(layout) + layout.groups.length * extraPerSlot
   const slots = Math.min(Math.floor(capacityBytes / perBlock), 0x7fffffff)
   if (slots < 1) {
     throw new KvError(

@@ -32,6 +32,7 @@ function tableOf(rows: readonly Row[]): SlabContents {
     recordsRejected: 0,
     recordsSuperseded: 0,
     recordsOrphaned: 0,
+    recordsUnreadable: 0,
   }
 }
 

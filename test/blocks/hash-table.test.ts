@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 
-import { HASH_WORDS, HashTable } from '../../lib/blocks/hash-table.js'
+import { HashTable } from '../../lib/blocks/hash-table.js'
+import { HASH_WORDS } from '../../lib/native/sizes.js'
 import { errorOf } from '../support/expect-code.js'
 
 const CAPACITY = 24

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 
 import { TenantTable } from '../../lib/blocks/tenant-table.js'
 
@@ -42,4 +42,19 @@ it('counts slots by tier', () => {
   tenants.addUse(number, 1, 3)
   tenants.addUse(number, 1, -1)
   expect([tenants.usedBy(number, 0), tenants.usedBy(number, 1)]).toEqual([0, 2])
+})
+
+it('gives every number that became free to one tenant, without looking through the others', () => {
+  const tenants = new TenantTable(1)
+  const numbers = Array.from({ length: 100 }, (_, tag) => tenants.numberOf(tag))
+  for (const number of numbers) tenants.join(number, 1)
+  for (const number of [7, 99, 0, 42]) tenants.leave(number)
+  const searches = [vi.spyOn(Array.prototype, 'indexOf'), vi.spyOn(Array.prototype, 'findIndex')]
+  const again = [200, 201, 202, 203, 204].map((tag) => tenants.numberOf(tag))
+  const looked = searches.map((search) => search.mock.calls.length)
+  vi.restoreAllMocks()
+  expect(looked).toEqual([0, 0])
+  expect(again.toSorted((a, b) => a - b)).toEqual([0, 7, 42, 99, 100])
+  expect(again.map((number) => tenants.tagOf(number))).toEqual([200, 201, 202, 203, 204])
+  expect(tenants.size).toBe(101)
 })

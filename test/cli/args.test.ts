@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 
-import { nearest, parseVerbArgs } from '../../lib/cli/args.js'
+import { parseVerbArgs } from '../../lib/cli/args.js'
 import { defineVerb, type Verb } from '../../lib/cli/context.js'
 import { errorOf } from '../support/expect-code.js'
 
@@ -66,26 +66,5 @@ describe('a command line', () => {
     ['too many operands', ['a', 'b', '--capacity', '7'], /test takes 1 operand, but 2 were given/],
   ])('is refused with %s', (_, line, message) => {
     expect(errorOf('ERR_KV_USAGE', () => parseVerbArgs(VERB, line)).message).toMatch(message)
-  })
-})
-
-describe('nearest', () => {
-  const names = ['demo', 'doctor', 'replay', 'inspect', 'verify', 'json']
-
-  it.each([
-    ['dcotor', 'doctor'],
-    ['docter', 'doctor'],
-    ['DOCTOR', 'doctor'],
-    ['insp', 'inspect'],
-    ['verfiy', 'verify'],
-    ['repaly', 'replay'],
-    ['dem', 'demo'],
-    ['jsn', 'json'],
-  ])('of %s is %s', (word, name) => {
-    expect(nearest(word, names)).toBe(name)
-  })
-
-  it.each(['', 'd', 'xyz', 'benchmark', 'jo', 'constructor'])('of %j is nothing', (word) => {
-    expect(nearest(word, names)).toBeUndefined()
   })
 })

@@ -8,9 +8,12 @@ import { describe, expect, it } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.js'
 import { openNative } from '../../lib/cli/native-access.js'
 import { PatternEngine } from '../../lib/cli/pattern-engine.js'
+import { defineLayout } from '../../lib/identity/layer-groups.js'
 import { fence } from '../../lib/movement/fence.js'
+import { storeFile } from '../support/files.js'
+import { temporaryFolder } from '../support/folder.js'
 import { TEST_STRIDE, testOptions, tokens } from '../support/manager.js'
-import { temporaryFolder } from './store-folder.js'
+import { store } from '../support/slots.js'
 import { type Ran, run } from './world.js'
 
 const kvtier = (...args: string[]): Promise<Ran> => run(args, { native: openNative })
@@ -124,6 +127,48 @@ describe('kvtier inspect and verify of a real disk tier', () => {
     const { exitCode, stdout } = await kvtier('verify', root, '--json')
     expect(exitCode).toBe(1)
     expect(JSON.parse(stdout)).toMatchObject({ blocks: 6, badBlocks: 3 })
+  })
+
+  it('find a table that was cut: the blocks whose records are gone are named as missing slots', async () => {
+    const { root, store } = await closedTier({ acme: 14 })
+    const table = join(store, 'group-0.table')
+    truncateSync(table, 8192 + 10 * 128 + 60)
+    const { exitCode, stdout } = await kvtier('verify', root, '--json')
+    expect(exitCode).toBe(1)
+    // 64 slots; of the eleventh record a part is left.
+    expect(JSON.parse(stdout)).toMatchObject({ ok: false, badBlocks: 0, tablesCut: 1 })
+    expect(JSON.parse(stdout).stores[0].groups).toMatchObject([{ blocks: 10, slotsMissing: 54 }])
+    expect((await kvtier('verify', root)).stdout).toContain('it has records for 10 of 64 slots')
+    const inspected = await kvtier('inspect', root, '--json')
+    expect(inspected.exitCode).toBe(1)
+    expect(JSON.parse(inspected.stdout).stores[0].groups).toMatchObject([{ slots: 64, slotsMissing: 54, used: 10 }])
+  })
+
+  it('find a table that was cut down to its superblock', async () => {
+    const { root, store } = await closedTier({ acme: 3 })
+    truncateSync(join(store, 'group-0.table'), 8192)
+    const { exitCode, stdout } = await kvtier('verify', root, '--json')
+    expect([exitCode, JSON.parse(stdout).stores[0].groups[0]]).toMatchObject([1, { blocks: 0, slotsMissing: 64 }])
+  })
+
+  it('report every other table when one is no table', async () => {
+    const root = temporaryFolder()
+    const layout = defineLayout({
+      tokensPerBlock: 4,
+      groups: ['one', 'two'].map((name) => ({ name, kind: 'full' as const, layers: 2, bytesPerToken: 1024 })),
+    })
+    const manager = await BlockManager.open(testOptions(root, { layout }))
+    await store(manager, manager.sequence(tokens(1, 12), { tenant: 'a' }), { until: 'disk' })
+    await manager.close()
+    truncateSync(storeFile(root, 'group-0.table'), 0)
+    for (const verb of ['verify', 'inspect']) {
+      const { exitCode, stdout } = await kvtier(verb, root, '--json')
+      expect(exitCode).toBe(1)
+      expect(JSON.parse(stdout).stores[0].groups).toMatchObject([
+        { group: 0, error: { code: 'ERR_KV_NOT_A_STORE' } },
+        { group: 1, [verb === 'verify' ? 'blocks' : 'used']: 3 },
+      ])
+    }
   })
 
   it.each([

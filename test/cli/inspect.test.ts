@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest'
 
 import type { InspectedSlab } from '../../lib/cli/native-access.js'
 import { KvError } from '../../lib/errors.js'
-import { storeFolder, temporaryFolder } from './store-folder.js'
+import { temporaryFolder } from '../support/folder.js'
+import { storeFolder } from './store-folder.js'
 import { fakeSlab, run } from './world.js'
 
 const A = 'a'.repeat(32)
@@ -47,6 +48,7 @@ describe('kvtier inspect', () => {
     expect(stores[0].groups[0]).toEqual({
       group: 0,
       slots: 100,
+      slotsMissing: 0,
       used: 3,
       parts: 1,
       layers: 2,
@@ -59,6 +61,7 @@ describe('kvtier inspect', () => {
       recordsRejected: 1,
       recordsSuperseded: 2,
       recordsOrphaned: 3,
+      recordsUnreadable: 0,
       deepestChain: 2,
       tenants: [
         { tag: '00abcdef', blocks: 2 },
@@ -105,6 +108,22 @@ describe('kvtier inspect', () => {
     ])
     const { stdout } = await run(['inspect', root], { fake })
     expect(stdout).toContain('group 0: no superblock (ERR_KV_NOT_A_STORE)')
+  })
+
+  it('says so when a table is shorter than its superblock says, with exit code 1', async () => {
+    const root = storeFolder({ [A]: [0] })
+    const fake = fakeSlabs({ [`${A}/0`]: { ...SLAB, slotsMissing: 25 } })
+    const { exitCode, stdout } = await run(['inspect', root], { fake })
+    expect(exitCode).toBe(1)
+    expect(stdout).toContain('group 0: the table was cut: it has records for 75 of 100 slots')
+  })
+
+  it('says so when the disk fails where records are, with exit code 1', async () => {
+    const root = storeFolder({ [A]: [0] })
+    const fake = fakeSlabs({ [`${A}/0`]: fakeSlab([{ slot: 1 }], { recordsUnreadable: 32 }) })
+    const { exitCode, stdout } = await run(['inspect', root], { fake })
+    expect(exitCode).toBe(1)
+    expect(stdout).toContain('group 0: the disk failed where 32 records are')
   })
 
   it('fails with the code of a table when none can be read', async () => {

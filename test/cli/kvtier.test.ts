@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 
 import { describe, expect, it } from 'vitest'
 
-import { temporaryFolder } from './store-folder.js'
+import { temporaryFolder } from '../support/folder.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const COMMAND = process.env.KVTIER_COMMAND ?? join(ROOT, 'dist', 'cli', 'kvtier.js')

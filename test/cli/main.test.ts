@@ -56,6 +56,8 @@ describe('kvtier', () => {
   it.each([
     ['a misspelt verb', ['inspekt'], 'no verb "inspekt". Did you mean \'inspect\'?'],
     ['an unknown verb', ['frobnicate'], 'The verbs are '],
+    ['--json alone', ['--json'], '--json needs a verb, for example: kvtier doctor --json. The verbs are demo, '],
+    ['--json twice and no verb', ['--json', '--json'], '--json needs a verb'],
     ['an unknown option before the verb', ['--verbose'], 'There is no option "--verbose"'],
     ['help for an unknown verb', ['help', 'doktor'], "Did you mean 'doctor'?"],
     ['a misspelt option', ['doctor', '--jsno'], "There is no option --jsno. Did you mean '--json'?"],

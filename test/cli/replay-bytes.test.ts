@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest'
 
 import { openNative } from '../../lib/cli/native-access.js'
 import { KvError } from '../../lib/errors.js'
-import { temporaryFolder } from './store-folder.js'
+import { temporaryFolder } from '../support/folder.js'
 import { type Ran, run } from './world.js'
 
 /** Chats that grow by a block a turn, in turns: 20 chats, 6 turns. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 import { KvError } from '../../lib/errors.js'
-import { temporaryFolder } from './store-folder.js'
+import { temporaryFolder } from '../support/folder.js'
 import { run } from './world.js'
 
 /** A trace file of requests given by their block ids. */

@@ -1,16 +1,8 @@
 /** Directories with the names of a disk tier and nothing in their files, for verbs whose addon is a fake. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { onTestFinished } from 'vitest'
-
-/** A temporary directory that goes away with the test. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'kvtier-cli-test-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  return folder
-}
+import { temporaryFolder } from '../support/folder.js'
 
 /** A disk tier's root with these stores: fingerprints with the numbers of their groups. */
 export function storeFolder(stores: Readonly<Record<string, readonly number[]>>): string {

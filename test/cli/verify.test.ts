@@ -122,6 +122,96 @@ describe('kvtier verify', () => {
     expect(stdout).toContain('2 records whose own hash is wrong')
   })
 
+  it('counts a table that is shorter than its superblock says as bad, and says how much of it there is', async () => {
+    const disk = fakeDisk([{ ...fakeSlab(blocks(10)), slotsMissing: 40 }])
+    const root = storeFolder({ [A]: [0] })
+    const text = await run(['verify', root], { fake: disk.native })
+    expect(text.exitCode).toBe(1)
+    expect(text.stdout).toContain('1 table cut short.\n')
+    expect(text.stdout).toContain('group 0: the table was cut: it has records for 60 of 100 slots')
+    const json = await run(['verify', root, '--json'], { fake: disk.native })
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      ok: false,
+      blocks: 10,
+      badBlocks: 0,
+      tablesCut: 1,
+      stores: [{ groups: [{ blocks: 10, slotsMissing: 40, bad: [] }] }],
+    })
+  })
+
+  it('counts records that the disk cannot read as bad', async () => {
+    const disk = fakeDisk([fakeSlab(blocks(10), { recordsUnreadable: 32 })])
+    const root = storeFolder({ [A]: [0] })
+    const { exitCode, stdout } = await run(['verify', root], { fake: disk.native })
+    expect(exitCode).toBe(1)
+    expect(stdout).toContain(': 32 records unreadable.\n')
+    expect(stdout).toContain('group 0: the disk failed where 32 records are')
+    const json = await run(['verify', root, '--json'], { fake: disk.native })
+    expect(JSON.parse(json.stdout)).toMatchObject({ ok: false, recordsUnreadable: 32 })
+  })
+
+  it('looks again at a table that seems cut: a manager may have changed its size meanwhile', async () => {
+    const disk = fakeDisk([{ ...fakeSlab(blocks(10)), slotsMissing: 40 }, fakeSlab(blocks(10))])
+    const { exitCode, stdout } = await run(['verify', storeFolder({ [A]: [0] })], { fake: disk.native })
+    expect([exitCode, stdout]).toEqual([0, expect.stringContaining('all good')])
+    expect(disk.open.size).toBe(0)
+  })
+
+  it('checks the other groups and stores when one table cannot be read, with exit code 1', async () => {
+    const disk = fakeDisk([fakeSlab(blocks(5))])
+    const fake: Partial<CliNative> = {
+      ...disk.native,
+      inspectSlab: async (directory, group) => {
+        if (directory.endsWith(A) && group === 0) throw new KvError('ERR_KV_NOT_A_STORE', 'no superblock')
+        return await disk.native.inspectSlab!(directory, group)
+      },
+    }
+    const root = storeFolder({ [A]: [0, 1], [B]: [0] })
+    const json = await run(['verify', root, '--json'], { fake })
+    expect([json.exitCode, json.stderr]).toEqual([1, ''])
+    const result = JSON.parse(json.stdout)
+    expect(result).toMatchObject({ ok: false, blocks: 10, badBlocks: 0, tablesUnread: 1 })
+    expect(result.stores[0].groups).toMatchObject([
+      { group: 0, error: { code: 'ERR_KV_NOT_A_STORE', message: 'no superblock' } },
+      { group: 1, blocks: 5 },
+    ])
+    expect(result.stores[1].groups).toMatchObject([{ group: 0, blocks: 5 }])
+    const text = await run(['verify', root], { fake })
+    expect(text.exitCode).toBe(1)
+    expect(text.stdout).toMatch(/^10 blocks .* in 2 stores checked in 0 ms: 1 table unread\.\n/)
+    expect(text.stdout).toContain('store aaaaaaaa group 0: no superblock (ERR_KV_NOT_A_STORE)\n')
+    expect(disk.open.size).toBe(0)
+  })
+
+  it('reports a table that fails while its blocks are checked, and closes it', async () => {
+    const disk = fakeDisk([fakeSlab(blocks(5))])
+    let checks = 0
+    const fake: Partial<CliNative> = {
+      ...disk.native,
+      checkSlots: async (...args) => {
+        if (++checks === 1) throw new KvError('ERR_KV_QUEUE_FULL', 'too much')
+        return await disk.native.checkSlots!(...args)
+      },
+    }
+    const ran = await run(['verify', storeFolder({ [A]: [0, 1] }), '--json'], { fake })
+    expect(ran.exitCode).toBe(1)
+    expect(JSON.parse(ran.stdout).stores[0].groups).toMatchObject([
+      { group: 0, error: { code: 'ERR_KV_QUEUE_FULL' } },
+      { group: 1, blocks: 5 },
+    ])
+    expect(disk.open.size).toBe(0)
+  })
+
+  it('fails with the code of a table when none can be read, and does not take a fault of its own for one', async () => {
+    const failing = (error: unknown): Partial<CliNative> => ({ inspectSlab: () => Promise.reject(error) })
+    const root = storeFolder({ [A]: [0], [B]: [0] })
+    const none = await run(['verify', root], { fake: failing(new KvError('ERR_KV_IO', 'reading failed')) })
+    expect(none).toEqual({ exitCode: 1, stdout: '', stderr: 'kvtier verify: reading failed (ERR_KV_IO)\n' })
+    const own = await run(['verify', root], { fake: failing(new TypeError('x')) })
+    expect([own.exitCode, own.stdout]).toEqual([1, ''])
+    expect(own.stderr).toContain('ERR_KV_INTERNAL')
+  })
+
   it('is content with an empty store', async () => {
     const disk = fakeDisk([fakeSlab([])])
     const { exitCode, stdout } = await run(['verify', storeFolder({ [A]: [0, 1] })], { fake: disk.native })

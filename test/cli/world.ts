@@ -80,6 +80,7 @@ export function fakeSlab(
     storage: { fake: blocks } as unknown as StorageHandle,
     shape: SHAPE,
     slotCount: 100,
+    slotsMissing: 0,
     contents: {
       hashes,
       slots: words((block) => block.slot),
@@ -92,6 +93,7 @@ export function fakeSlab(
       recordsRejected: 0,
       recordsSuperseded: 0,
       recordsOrphaned: 0,
+      recordsUnreadable: 0,
       ...changes,
     },
   }

@@ -1,11 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
+import type { KvError } from '../../lib/errors.ts'
 import { fence } from '../../lib/movement/fence.ts'
+import type { ManagerOptions } from '../../lib/options.ts'
 import { THREADS, withDisk } from '../support/disk.ts'
-import { isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
-import { testOptions, tokens, withManager } from '../support/manager.ts'
+import { isSettled, testing, turn, untilHeld, withHeldIo } from '../support/io.ts'
+import { testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
 import { codesOf, tiersOf } from '../support/outcomes.ts'
-import { compute, load } from '../support/slots.ts'
+import { compute, load, store } from '../support/slots.ts'
 
 // Deadlines pass when a test says so, not when a clock does.
 beforeEach(() => {
@@ -16,6 +18,18 @@ afterEach(() => {
 })
 
 const threads = { engine: { threads: THREADS } }
+
+/** Opens a directory as soon as nobody has it any more. */
+async function reopened(options: ManagerOptions): Promise<BlockManager> {
+  for (;;) {
+    try {
+      return await BlockManager.open(options)
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ERR_KV_LOCKED' })
+      await turn()
+    }
+  }
+}
 
 describe('closing while the disk does not answer', () => {
   test('ends what outlasts the deadline with ERR_KV_CLOSED, and resolves when the disk has answered', async () => {
@@ -66,6 +80,44 @@ describe('closing while the disk does not answer', () => {
       await next.close()
     })
   })
+
+  test.each(['loads', 'writes what only host memory holds'])(
+    'rejects with ERR_KV_DEADLINE when it never does while it %s, and gives everything back when it does all the same',
+    async (what) => {
+      await withDirectory(async (directory) => {
+        const options = testOptions(directory, threads)
+        const manager = await BlockManager.open(options)
+        const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+        await store(manager, sequence, { until: what === 'loads' ? 'disk' : 'host' })
+        if (what === 'loads') {
+          await manager.close()
+        }
+        const busy = what === 'loads' ? await BlockManager.open(options) : manager
+        testing.holdIo()
+        if (what === 'loads') {
+          busy.sequence(tokens(1, 32), { tenant: 'a' }).onboard({ after: fence.quiet(), deadlineMs: 0 })
+          await untilHeld()
+        }
+        let end = 'waits'
+        const closing = busy.close({ deadlineMs: 50 }).catch((error: KvError) => {
+          end = error.code
+        })
+        await untilHeld()
+        vi.advanceTimersByTime(5000)
+        await turn()
+        expect(end).toBe('waits')
+        vi.advanceTimersByTime(20_000)
+        await closing
+        expect(end).toBe('ERR_KV_DEADLINE')
+        expect(testing.heldIo()).toBeGreaterThan(0)
+        testing.releaseIo()
+        const next = await reopened(options)
+        // What was on its way when it was given up may have arrived.
+        expect((await load(next, next.sequence(tokens(1, 32), { tenant: 'a' }))).wrong).toBe(0)
+        await next.close()
+      })
+    },
+  )
 
   test('lets transfers that end in time end as they would have', async () => {
     await withDisk([1], 32, async (manager) => {
@@ -124,9 +176,7 @@ describe('closing while the disk does not answer', () => {
     'is refused with a deadline of %s, and can be asked for again',
     async (deadlineMs) => {
       await withManager(threads, async (manager) => {
-        expect(() => manager.close({ deadlineMs: deadlineMs as number })).toThrow(
-          expect.objectContaining({ name: 'KvError' }),
-        )
+        await expect(manager.close({ deadlineMs: deadlineMs as number })).rejects.toMatchObject({ name: 'KvError' })
         manager.sequence(tokens(1, 16), { tenant: 'a' })
         await manager.close()
       })

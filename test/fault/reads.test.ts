@@ -19,6 +19,8 @@ async function loadFaulty(manager: BlockManager, seed: number, count: number) {
   expect(found.wrong).toBe(0)
   const firstMiss = codesOf(found.result).findIndex((code) => code !== 'OK')
   expect(found.tokens).toBe(firstMiss < 0 ? found.result.blockCount * 4 : firstMiss * 4)
+  // What came behind a miss cannot be used, and says so.
+  expect(found.result.arrived).toBe(found.tokens / 4)
   for (let i = 0; i < found.result.blockCount; i++) {
     expect(found.result.tier(i) === 'none', `block ${i}`).toBe(found.result.code(i) !== 'OK')
   }
@@ -208,7 +210,7 @@ describe('a block that is damaged on disk', () => {
       await withDamage(bad, async (manager, directory) => {
         const { result } = await loadFaulty(manager, 1, 32)
         expect(result.tokens).toBe(bad * 4)
-        expect(result.code(bad)).toBe('ERR_KV_CHECKSUM')
+        expect(codesOf(result).slice(bad)).toEqual(['ERR_KV_CHECKSUM', ...Array(7 - bad).fill('ERR_KV_PARENT_LOST')])
         expect(manager.stats().counters).toMatchObject({ checksumFailures: 1, lost: 8 - bad })
         expectQuiet(manager)
         await manager.close({ flush: false })

@@ -109,7 +109,12 @@ describe('defineLayout', () => {
     ['a window without a size', group({ kind: 'sliding' }), 'ERR_KV_INVALID_VALUE', /windowTokens/],
     ['a window of full attention', group({ windowTokens: 128 }), 'ERR_KV_INVALID_VALUE', /left out for a full group/],
     ['a block beyond 1 GiB', group({ bytesPerToken: 2 ** 25 }), 'ERR_KV_INVALID_VALUE', /fewer tokens a block/],
-    ['a misspelt field', { ...LAYOUT, group: [] }, 'ERR_KV_INVALID_VALUE', /layout\.group must be one of the fields/],
+    [
+      'a misspelt field',
+      { ...LAYOUT, group: [] },
+      'ERR_KV_INVALID_VALUE',
+      /layout\.group is unknown\. Did you mean 'groups'/,
+    ],
     ['a misspelt field of a group', group({ part: 2 }), 'ERR_KV_INVALID_VALUE', /groups\[0\]\.part/],
     ['a dtype that is a number', { ...LAYOUT, dtype: 16 }, 'ERR_KV_INVALID_TYPE', /layout\.dtype/],
   ] as const)('refuses %s', (_, input, code, message) => {

@@ -132,6 +132,12 @@ describe('layoutOf options', () => {
     ['a dtype that is none', { dtype: 'f8' }, 'ERR_KV_INVALID_VALUE', /dtype must be one of f32/],
     ['zero devices', { tensorParallel: 0 }, 'ERR_KV_INVALID_VALUE', /tensorParallel/],
     ['half a head', { kvHeadsPerDevice: 0.5 }, 'ERR_KV_INVALID_VALUE', /kvHeadsPerDevice/],
+    [
+      'a misspelt option',
+      { dtpye: 'fp8' },
+      'ERR_KV_INVALID_VALUE',
+      /options\.dtpye is unknown\. Did you mean 'dtype'\?/,
+    ],
     ['no tokens a block', { tokensPerBlock: 0 }, 'ERR_KV_INVALID_VALUE', /tokensPerBlock/],
     ['text for tokens a block', { tokensPerBlock: '16' }, 'ERR_KV_INVALID_TYPE', /tokensPerBlock/],
   ] as const)('refuses %s', (_, options, code, message) => {

@@ -286,13 +286,22 @@ describe('options', () => {
     ['a short fingerprint', { fingerprint: new Uint8Array(31) }, 'ERR_KV_INVALID_VALUE', /fingerprint/],
     ['a salt that is text', { salt: 'x'.repeat(32) }, 'ERR_KV_INVALID_TYPE', /salt/],
     ['no tokens a block', { tokensPerBlock: 0 }, 'ERR_KV_INVALID_VALUE', /tokensPerBlock/],
+    ['keys that are text', { extraKeys: 'lora' }, 'ERR_KV_INVALID_TYPE', /extraKeys must be an array/],
+    ['a list of keys with a hole', { extraKeys: new Array(1) }, 'ERR_KV_INVALID_TYPE', /extraKeys\[0\]/],
+    ['a list of image keys with a hole', { extraKeysAt: new Array(1) }, 'ERR_KV_INVALID_TYPE', /extraKeysAt\[0\]/],
+    [
+      'a misspelt field of an image key',
+      { extraKeysAt: [{ token: 0, key: 'a', kye: 1 }] },
+      'ERR_KV_INVALID_VALUE',
+      /kye/,
+    ],
     ['a key that is a number', { extraKeys: [7] }, 'ERR_KV_INVALID_TYPE', /extraKeys\[0\]/],
     ['a key that is too long', { extraKeys: [new Uint8Array(65_537)] }, 'ERR_KV_INVALID_VALUE', /65536 bytes/],
     ['image keys that are no list', { extraKeysAt: {} }, 'ERR_KV_INVALID_TYPE', /extraKeysAt/],
     ['an image without a place', { extraKeysAt: [{ key: 'a' }] }, 'ERR_KV_INVALID_TYPE', /\[0\]\.token/],
     ['an image at -1', { extraKeysAt: [{ token: -1, key: 'a' }] }, 'ERR_KV_INVALID_VALUE', /\[0\]\.token/],
     ['an image without a key', { extraKeysAt: [{ token: 0 }] }, 'ERR_KV_INVALID_TYPE', /\[0\]\.key/],
-    ['null among the images', { extraKeysAt: [null] }, 'ERR_KV_INVALID_TYPE', /\[0\]\.token/],
+    ['null among the images', { extraKeysAt: [null] }, 'ERR_KV_INVALID_TYPE', /extraKeysAt\[0\] must be an object/],
   ] as const)('refuse %s', (_, changes, code, message) => {
     const options = changes as unknown as Partial<SequenceHashesOptions>
     expect(errorOf(code, () => make(options)).message).toMatch(message)

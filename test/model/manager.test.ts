@@ -88,10 +88,17 @@ const commands = [
   fc.constant(command('reopen', (w) => w.reopen())),
 ]
 
-async function runModel(shape: WorldShape, runs: number): Promise<number> {
+/** A caller's mistakes: blocks are lost by them, so the test of ample tiers makes none. */
+const mistakes = [
+  fc
+    .tuple(chain, chain, blocks, fc.nat({ max: CHAIN_BLOCKS }))
+    .map(([c, d, n, at]) => command(`overwrite(${c}, ${d}, ${n}, ${at})`, (w) => w.overwrite(c, d, n, at))),
+]
+
+async function runModel(shape: WorldShape, runs: number, allowed: typeof commands = commands): Promise<number> {
   let verified = 0
   await fc.assert(
-    fc.asyncProperty(fc.commands(commands, { maxCommands: 30, size: 'max' }), async (cmds) => {
+    fc.asyncProperty(fc.commands(allowed, { maxCommands: 30, size: 'max' }), async (cmds) => {
       const world = new World(shape)
       await world.open()
       try {
@@ -117,6 +124,16 @@ test('with ample tiers nothing that was stored is ever missing, and no byte is w
 
 test('with tiers that overflow at every step no byte is wrong and no slot leaks', { timeout: 600_000 }, async () => {
   const verified = await runModel({ deviceSlots: 40, hostBlocks: 7, diskBlocks: 11, policy: 'lru' }, RUNS)
+  expect(verified).toBeGreaterThan(0)
+})
+
+test('the same holds for callers who write over what they offloaded', { timeout: 600_000 }, async () => {
+  const verified = await runModel({ deviceSlots: 40, hostBlocks: 12, diskBlocks: 20, policy: 'lru' }, RUNS, [
+    ...commands,
+    ...mistakes,
+    ...mistakes,
+    ...mistakes,
+  ])
   expect(verified).toBeGreaterThan(0)
 })
 

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { PatternEngine } from '../../lib/cli/pattern-engine.ts'
+import { isKvError } from '../../lib/errors.ts'
 import { blockBytesOf, defineLayout } from '../../lib/identity/model-layout.ts'
 import type { DevicePin } from '../../lib/movement/device-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
@@ -189,6 +190,43 @@ export class World {
         throw new Error(`chain ${chain}: block ${i} was refused with ${result.code(i)} although there is room`)
       }
     }
+    this.#noteEvictions()
+  }
+
+  /**
+   * Offloads a chain in two parts of one reservation, and computes another chain over it before the release: what was
+   * offloaded must stay right, whoever reads it.
+   */
+  async overwrite(chain: number, other: number, blocks: number, split: number): Promise<void> {
+    const { slots, pinned, filling } = this.manager.stats().tiers.device
+    if (slots - pinned - filling < blocks) return
+    const fresh = this.manager.device.reserve(blocks)
+    const sequence = this.sequence(chain, blocks)
+    await sequence.prepare()
+    await this.engine.compute(fresh.slots(), sequence.hashes.bytes.slice())
+    for (const key of keysOf(sequence)) this.everStored.add(key)
+    const first = Math.min(split, blocks)
+    for (const [from, to] of [
+      [0, first],
+      [first, blocks],
+    ] as const) {
+      if (from === to) continue
+      const part = { firstBlock: from, fromOffset: from, blockCount: to - from }
+      await sequence.offload({ from: fresh, after: fence.quiet(), ...part }).settled
+    }
+    const second = this.sequence(other, blocks)
+    await second.prepare()
+    await this.engine.compute(fresh.slots(), second.hashes.bytes.slice())
+    const isSame = Buffer.from(second.hashes.bytes).equals(Buffer.from(sequence.hashes.bytes))
+    let refused = false
+    try {
+      await second.offload({ from: fresh, after: fence.quiet() }).settled
+    } catch (error) {
+      if (!isKvError(error, 'ERR_KV_SLOT_REPEATED')) throw error
+      refused = true
+    }
+    if (refused === isSame) throw new Error(`chain ${other} in the slots of chain ${chain}: refused is ${refused}`)
+    fresh.release()
     this.#noteEvictions()
   }
 

@@ -5,7 +5,7 @@ import { BorrowedSlots, isDetached } from '../../lib/movement/borrowed-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { Sequence, SlotsByGroup } from '../../lib/movement/sequence.ts'
 import type { LayoutKindName } from '../../lib/native/binding.ts'
-import { NO_SLOT } from '../../lib/native/binding.ts'
+import { binding, NO_SLOT } from '../../lib/native/binding.ts'
 import { BorrowedMemory, bytesOf } from '../support/borrowed.ts'
 import { THREADS } from '../support/disk.ts'
 import { errorOf } from '../support/expect-code.ts'
@@ -137,6 +137,64 @@ describe('borrowed memory', () => {
       const reading = await manager.host.load(other)
       expect(reading.window(0)).toEqual(bytesOf(41, TEST_STRIDE))
       reading.release()
+    })
+  })
+
+  test('is filled from host memory by many requests for one prefix, none of which waits for another', async () => {
+    await withBorrowed(async (manager) => {
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      await offload(sequence, slots(0, 1, 2, 3))
+      const started = vi.spyOn(binding, 'startTransfer')
+      const transfers = [4, 8, 12].map((first) =>
+        sequence.onboard({ into: slots(first, first + 1, first + 2, first + 3), after: fence.quiet() }),
+      )
+      // Nothing that native code tells is heard before the event loop has its turn.
+      for (let i = 0; i < 100; i++) await Promise.resolve()
+      expect(started).toHaveBeenCalledTimes(3)
+      for (const transfer of transfers) expect((await transfer.done).tokens).toBe(16)
+      await Promise.all(transfers.map((transfer) => transfer.settled))
+      expectQuiet(manager)
+    })
+  })
+
+  test('filled through staging buffers and through host slots at a time keeps the two apart', async () => {
+    await withDirectory(async (directory) => {
+      const memory = new BorrowedMemory(TEST_LAYOUT, 'layersKvInner', SLOTS)
+      const options = optionsFor(memory, TEST_LAYOUT, directory)
+      const before = await BlockManager.open(options)
+      for (let i = 0; i < 4; i++) memory.write('full', i, bytesOf(i, TEST_STRIDE))
+      await offload(before.sequence(tokens(1, 16), { tenant: 'a' }), slots(0, 1, 2, 3), 'disk')
+      await before.close()
+      const manager = await BlockManager.open(options)
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      for (const ends of ['aborted', 'done', 'aborted', 'done', 'aborted', 'aborted', 'aborted']) {
+        memory.fill(0xee)
+        const taken = await manager.host.reserve(manager.sequence(tokens(9, 64), { tenant: 'a' }))
+        expect(manager.stats().tiers.host.free).toBe(0)
+        await withHeldIo(async () => {
+          const staged = sequence.onboard({ into: slots(4, 5, 6, 7), after: fence.quiet() })
+          await untilHeld()
+          taken.release()
+          const other = sequence.onboard({ into: slots(8, 9, 10, 11), after: fence.quiet() })
+          await untilHeld(2)
+          expect(manager.stats().tiers.host.filling).toBe(4)
+          if (ends === 'aborted') staged.cancel()
+          testing.releaseIo()
+          expect((await staged.done).tokens).toBe(ends === 'aborted' ? 0 : 16)
+          await staged.settled
+          expect((await other.done).tokens).toBe(16)
+          await other.settled
+        })
+        for (let i = 0; i < 4; i++) expect(memory.read('full', 8 + i)).toEqual(bytesOf(i, TEST_STRIDE))
+        expect(manager.stats().tiers.host.held).toBe(4)
+        const reading = await manager.host.load(sequence)
+        for (let i = 0; i < 4; i++) expect(Buffer.from(reading.window(i)).equals(bytesOf(i, TEST_STRIDE))).toBe(true)
+        reading.release()
+        // Only the disk has them when the next round begins.
+        ;(await manager.host.reserve(manager.sequence(tokens(8, 64), { tenant: 'a' }))).release()
+        expectQuiet(manager)
+      }
+      await manager.close()
     })
   })
 
@@ -330,6 +388,16 @@ describe('the marks of slots', () => {
     errorOf('ERR_KV_SLOT_REPEATED', () => marks.take(slots(0), true))
     readers[1]?.()
     second()
+    marks.take(slots(0, 1, 2, 3), true)()
+  })
+
+  test('tell a slot that is named twice from one that others read', () => {
+    const marks = new BorrowedSlots(4, 'full')
+    const reading = marks.take(slots(0, 1, 2, 3), false)
+    expect(errorOf('ERR_KV_SLOT_REPEATED', () => marks.take(slots(0, 2, 0), false)).message).toContain('twice')
+    expect(errorOf('ERR_KV_SLOT_REPEATED', () => marks.take(slots(0), true)).message).toContain('in use')
+    marks.take(slots(3, 2, 1, 0), false)()
+    reading()
     marks.take(slots(0, 1, 2, 3), true)()
   })
 

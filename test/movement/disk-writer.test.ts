@@ -1,6 +1,8 @@
 import { describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
+import { fence } from '../../lib/movement/fence.ts'
 import { THREADS } from '../support/disk.ts'
+import { testing, untilHeld, withHeldIo } from '../support/io.ts'
 import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
 import { expectQuiet, tiersOf } from '../support/outcomes.ts'
 import { emptyDevice, load, store } from '../support/slots.ts'
@@ -235,6 +237,102 @@ describe('what is written back to a full disk', () => {
     await withSmall(async (manager) => {
       await store(manager, prompt(manager, 1, { priority: 90 }), { until: 'disk' })
       expect(tiersOf(await store(manager, prompt(manager, 2), { until: 'disk' }))).toEqual(Array(4).fill('disk'))
+    })
+  })
+})
+
+describe('a tenant that has used up its disk quota', () => {
+  const quotas = { small: { diskBytes: 3 * TEST_STRIDE } }
+  const ways: readonly (readonly [string, (manager: BlockManager) => Promise<unknown>])[] = [
+    ['flush', (manager) => manager.flush()],
+    ['close', (manager) => manager.close()],
+    [
+      'write-back',
+      async (manager) => {
+        ;(await manager.host.reserve(manager.sequence(tokens(9, 64), { tenant: 'c' }))).release()
+      },
+    ],
+  ]
+  const cases = ways.flatMap(([name, write]) =>
+    [['small', 'big'] as const, ['big', 'small'] as const].map((order) => [name, order, write] as const),
+  )
+
+  test.each(cases)('keeps nobody else from the disk: %s, stored in the order %j', async (_, order, write) => {
+    await withDirectory(async (directory) => {
+      const options = testOptions(null, { ...disk(directory, 64), quotas })
+      const manager = await BlockManager.open(options)
+      const failures: object[] = []
+      manager.on('tierFailed', (event) => failures.push(event))
+      for (const tenant of order) await store(manager, manager.sequence(tokens(1, 32), { tenant }))
+      await write(manager)
+      await manager.close({ flush: false })
+      expect(failures).toEqual([])
+      expect(manager.stats().counters.transferFailures).toBe(0)
+      const next = await BlockManager.open(options)
+      const held = (tenant: string) => next.sequence(tokens(1, 32), { tenant }).match().blocks
+      expect([held('small'), held('big')]).toEqual([3, 8])
+      await next.close()
+    })
+  })
+
+  test('is told so by what it stored until disk', async () => {
+    await withDirectory(async (directory) => {
+      const manager = await BlockManager.open(testOptions(null, { ...disk(directory, 64), quotas }))
+      const failures: object[] = []
+      manager.on('tierFailed', (event) => failures.push(event))
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'small' })
+      const result = await store(manager, sequence, { until: 'disk' })
+      expect(tiersOf(result)).toEqual(['disk', 'disk', 'disk', 'host'])
+      expect(result.arrived).toBe(3)
+      expect(result.message).toContain('quota')
+      expect(failures).toEqual([])
+      expectQuiet(manager)
+      await manager.close()
+    })
+  })
+})
+
+describe('a second copy of a block', () => {
+  const prompt = (manager: BlockManager, seed: number) => manager.sequence(tokens(seed, 16), { tenant: 'a' })
+
+  test('on disk is as old as its last use, not as its write', async () => {
+    await withDirectory(async (directory) => {
+      const options = { ...disk(directory, 8), host: { capacityBytes: 16 * TEST_STRIDE } }
+      const manager = await BlockManager.open(testOptions(null, options))
+      await store(manager, prompt(manager, 1))
+      await store(manager, prompt(manager, 2), { until: 'disk' })
+      // The older one is written last.
+      await manager.flush()
+      expect(manager.stats().tiers.disk.held).toBe(8)
+      await store(manager, prompt(manager, 3), { until: 'disk' })
+      await manager.close({ flush: false })
+      expect(await afterRestart(directory, 8, [1, 2, 3], 16)).toEqual([0, 16, 16])
+    })
+  })
+
+  test('in host memory is as old as the request that loaded it', async () => {
+    await withDirectory(async (directory) => {
+      const options = { ...disk(directory, 64), host: { capacityBytes: 8 * TEST_STRIDE }, engine: { threads: THREADS } }
+      const before = await BlockManager.open(testOptions(null, options))
+      await store(before, prompt(before, 1), { until: 'disk' })
+      await before.close()
+      const manager = await BlockManager.open(testOptions(null, options))
+      await store(manager, prompt(manager, 2), { until: 'disk' })
+      await withHeldIo(async () => {
+        const loading = prompt(manager, 1).onboard({ after: fence.quiet() })
+        await untilHeld()
+        // Used while the other one is on its way, and so after it.
+        expect((await load(manager, prompt(manager, 2))).tokens).toBe(16)
+        testing.releaseIo()
+        ;(await loading.done).pin?.release()
+        await loading.settled
+      })
+      await store(manager, prompt(manager, 3))
+      emptyDevice(manager)
+      expect(prompt(manager, 1).match().byTier.host).toBe(0)
+      expect(prompt(manager, 2).match().byTier.host).toBe(16)
+      expectQuiet(manager)
+      await manager.close()
     })
   })
 })

@@ -4,8 +4,8 @@ import { defineLayout } from '../../lib/identity/model-layout.ts'
 import type { DeviceSlots } from '../../lib/movement/device-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { Sequence } from '../../lib/movement/sequence.ts'
-import { countIo, isSettled, testing, turn, untilHeld, withHeldIo } from '../support/io.ts'
-import { strideOf, WINDOWED } from '../support/layouts.ts'
+import { countIo, isSettled, testing, turn, untilHeld, withFaults, withHeldIo } from '../support/io.ts'
+import { diskStrideOf, strideOf, WINDOWED } from '../support/layouts.ts'
 import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
 import { compute, emptyDevice, load, store } from '../support/slots.ts'
@@ -45,13 +45,50 @@ describe('an offload', () => {
     })
   })
 
-  test('until disk without a disk tier reaches host memory, and says that there was no room below', async () => {
+  test('until disk is refused without a disk tier', async () => {
     const manager = await BlockManager.open(testOptions(null))
-    const result = await store(manager, manager.sequence(tokens(1, 16), { tenant: 'a' }), { until: 'disk' })
-    expect(tiersOf(result)).toEqual(Array(4).fill('host'))
-    expect(result.message).not.toBe('')
+    const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+    await expect(store(manager, sequence, { until: 'disk' })).rejects.toMatchObject({ code: 'ERR_KV_UNSUPPORTED' })
+    expect(sequence.match().tokens).toBe(0)
     expectQuiet(manager)
     await manager.close()
+  })
+
+  test('counts what reached the tier that was asked for, and says why the rest did not', async () => {
+    await withManager({}, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      const failed = await withFaults({ seed: 1, writeError: 1 }, () => store(manager, sequence, { until: 'disk' }))
+      expect(failed).toMatchObject({ arrived: 0, tokens: 16 })
+      expect(tiersOf(failed)).toEqual(Array(4).fill('host'))
+      expect(failed.message).not.toBe('')
+      expect(await store(manager, sequence, { until: 'host' })).toMatchObject({ arrived: 4, message: '' })
+      expect(await store(manager, sequence, { until: 'disk' })).toMatchObject({ arrived: 4, message: '' })
+      expectQuiet(manager)
+    })
+  })
+
+  test('counts every block that it brought to disk, in parts too, and none twice', async () => {
+    // 16 MiB are a part: two blocks.
+    const layout = defineLayout({
+      tokensPerBlock: 4,
+      groups: [{ name: 'full', kind: 'full', layers: 1, bytesPerToken: 1 << 20 }],
+    })
+    await withDirectory(async (directory) => {
+      const manager = await BlockManager.open(
+        testOptions(null, {
+          layout,
+          device: { kind: 'host', slots: 5 },
+          host: { capacityBytes: 5 * strideOf(layout) },
+          disk: { directory, capacityBytes: 5 * diskStrideOf(layout) },
+        }),
+      )
+      const sequence = manager.sequence(tokens(1, 20), { tenant: 'a' })
+      await store(manager, sequence, { until: 'disk', blocks: 1 })
+      expect((await store(manager, sequence, { until: 'disk' })).arrived).toBe(5)
+      expect(manager.stats().counters).toMatchObject({ offloadedToDisk: 5, diskWrites: 5 })
+      expectQuiet(manager)
+      await manager.close()
+    })
   })
 
   test('leaves what is held already where it is', async () => {
@@ -88,6 +125,21 @@ describe('an offload', () => {
       })
       expectQuiet(manager)
     })
+  })
+
+  test('behind a block that is in no tier makes no room', async () => {
+    const manager = await BlockManager.open(testOptions(null))
+    const other = manager.sequence(tokens(1, 64), { tenant: 'a' })
+    await store(manager, other)
+    emptyDevice(manager)
+    const sequence = manager.sequence(tokens(2, 64), { tenant: 'a' })
+    expect(codesOf(await store(manager, sequence, { firstBlock: 1 }))).toEqual(Array(15).fill('ERR_KV_PARENT_LOST'))
+    const reservation = await manager.host.reserve(sequence, { firstBlock: 1 })
+    expect(codesOf(await reservation.publish())).toEqual(Array(15).fill('ERR_KV_PARENT_LOST'))
+    expect(other.match().blocks).toBe(16)
+    expect(manager.stats().counters.evictedFromHost).toBe(0)
+    expectQuiet(manager)
+    await manager.close()
   })
 
   test('behind a block that is in no tier stores nothing', async () => {
@@ -179,6 +231,64 @@ describe('an offload', () => {
   })
 })
 
+describe('a block that is stored again', () => {
+  const start = 1_800_000_000_000
+  const prompt = (manager: BlockManager, options: object = {}) =>
+    manager.sequence(tokens(1, 16), { tenant: 'a', ...options })
+
+  const again: readonly (readonly [string, (manager: BlockManager, sequence: Sequence) => Promise<unknown>])[] = [
+    ['an offload', (manager, sequence) => store(manager, sequence)],
+    ['a publish', async (manager, sequence) => (await manager.host.reserve(sequence)).publish()],
+  ]
+
+  test.each(again)('by %s lives as long as the longer of both asks', async (_, storeAgain) => {
+    await withManager({}, async (manager) => {
+      const clock = vi.spyOn(Date, 'now').mockReturnValue(start)
+      await store(manager, prompt(manager, { ttlMs: 10_000 }))
+      clock.mockReturnValue(start + 5_000)
+      await storeAgain(manager, prompt(manager, { ttlMs: 10_000 }))
+      await storeAgain(manager, prompt(manager, { ttlMs: 1_000 }))
+      clock.mockReturnValue(start + 14_000)
+      expect(prompt(manager).match().tokens).toBe(16)
+      await storeAgain(manager, prompt(manager))
+      clock.mockReturnValue(start + 1_000_000)
+      expect(prompt(manager).match().tokens).toBe(16)
+      expectQuiet(manager)
+    })
+  })
+
+  test.each(again)('by %s has the larger priority of both', async (_, storeAgain) => {
+    const manager = await BlockManager.open(testOptions(null, { host: { capacityBytes: 8 * TEST_STRIDE } }))
+    await store(manager, prompt(manager, { priority: 0 }))
+    await storeAgain(manager, prompt(manager, { priority: 100 }))
+    for (const seed of [2, 3]) {
+      await store(manager, manager.sequence(tokens(seed, 16), { tenant: 'a', priority: 1 }))
+      emptyDevice(manager)
+    }
+    expect(prompt(manager).match().tokens).toBe(16)
+    expectQuiet(manager)
+    await manager.close()
+  })
+
+  test('keeps on disk what held when it was written: after a restart it ends when that says', async () => {
+    await withDirectory(async (directory) => {
+      const clock = vi.spyOn(Date, 'now').mockReturnValue(start)
+      const manager = await BlockManager.open(testOptions(directory))
+      await store(manager, prompt(manager, { ttlMs: 10_000 }), { until: 'disk' })
+      await store(manager, prompt(manager), { until: 'disk' })
+      clock.mockReturnValue(start + 11_000)
+      expect(prompt(manager).match().tokens).toBe(16)
+      await manager.close()
+      clock.mockReturnValue(start + 9_000)
+      const next = await BlockManager.open(testOptions(directory))
+      expect(prompt(next).match().tokens).toBe(16)
+      clock.mockReturnValue(start + 11_000)
+      expect(prompt(next).match().tokens).toBe(0)
+      await next.close()
+    })
+  })
+})
+
 describe('offloads beside each other', () => {
   test('of the same prefix store it once', async () => {
     await withManager({}, async (manager) => {
@@ -217,8 +327,8 @@ describe('offloads beside each other', () => {
         device: { kind: 'host', slots: 3 },
       } as const
       const manager = await BlockManager.open(testOptions(null, options))
-      const reserved = manager.device.reserve(3)
       for (let seed = 1; seed <= 3; seed++) {
+        const reserved = manager.device.reserve(3)
         const sequence = manager.sequence(tokens(seed, 12), { tenant: 'a' })
         const first = sequence.offload({ from: reserved, after: fence.quiet() })
         for (let i = 0; i < turns; i++) await turn()
@@ -228,8 +338,8 @@ describe('offloads beside each other', () => {
         expect(codesOf(await again.done)).toEqual(Array(3).fill('OK'))
         await Promise.all([first.settled, again.settled])
         expect(ended.blockCount).toBe(3)
+        reserved.release()
       }
-      reserved.release()
       expectQuiet(manager)
       await manager.close()
     },

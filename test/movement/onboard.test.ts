@@ -1,14 +1,16 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import type { ModelLayout } from '../../lib/identity/model-layout.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { LayoutKindName } from '../../lib/native/binding.ts'
-import { withDisk } from '../support/disk.ts'
+import { THREADS, withDisk } from '../support/disk.ts'
 import { countIo, isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
 import { diskStrideOf, HYBRID, LATENT, ODD, strideOf, WINDOWED } from '../support/layouts.ts'
 import { TEST_LAYOUT, TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
-import { checkPin, emptyDevice, load, store } from '../support/slots.ts'
+import { checkPin, compute, emptyDevice, load, store } from '../support/slots.ts'
+
+afterEach(() => vi.restoreAllMocks())
 
 const KINDS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
 const LAYOUTS: readonly (readonly [string, ModelLayout])[] = [
@@ -230,6 +232,122 @@ describe('between match and onboard', () => {
     expectQuiet(manager)
     await manager.close()
   })
+})
+
+describe('blocks whose time is over', () => {
+  const start = 1_800_000_000_000
+
+  test.each([1, 2, 3, 4, 5, 6])(
+    'between two looks at the clock (%d) are hits or misses, never an error',
+    async (looks) => {
+      await withManager({}, async (manager) => {
+        const clock = vi.spyOn(Date, 'now').mockReturnValue(start)
+        const sequence = manager.sequence(tokens(1, 32), { tenant: 'a', ttlMs: 5_000 })
+        await store(manager, sequence)
+        emptyDevice(manager)
+        let left = looks
+        clock.mockImplementation(() => (left-- > 0 ? start + 4_999 : start + 5_000))
+        const found = await load(manager, sequence)
+        expect([0, 32]).toContain(found.tokens)
+        expect(found.wrong).toBe(0)
+        expectQuiet(manager)
+      })
+    },
+  )
+
+  test('while they are loaded are right for who asked before, and for nobody after', async () => {
+    await withDirectory(async (directory) => {
+      const clock = vi.spyOn(Date, 'now').mockReturnValue(start)
+      const options = testOptions(directory, { engine: { threads: THREADS } })
+      const before = await BlockManager.open(options)
+      await store(before, before.sequence(tokens(1, 32), { tenant: 'a', ttlMs: 5_000 }), { until: 'disk' })
+      await before.close()
+      const manager = await BlockManager.open(options)
+      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+      // Two blocks are on the device already, and six on disk.
+      expect(await load(manager, sequence, { maxBlocks: 2 })).toMatchObject({ tokens: 8 })
+      await withHeldIo(async () => {
+        const transfer = sequence.onboard({ after: fence.quiet() })
+        await untilHeld()
+        clock.mockReturnValue(start + 60_000)
+        // Looks for room, and drops what is over.
+        manager.device.reserve(1).release()
+        expect(sequence.match().tokens).toBe(0)
+        testing.releaseIo()
+        const result = await transfer.done
+        expect(codesOf(result)).toEqual(Array(8).fill('OK'))
+        expect(await checkPin(manager, sequence, result.pin)).toEqual({ checked: 8, wrong: 0 })
+        await transfer.settled
+        expect(() => manager.device.reserve(25)).toThrow(expect.objectContaining({ code: 'ERR_KV_OUT_OF_BLOCKS' }))
+        result.pin?.release()
+        manager.device.reserve(32).release()
+      })
+      expect(sequence.match().tokens).toBe(0)
+      expectQuiet(manager)
+      await manager.close()
+    })
+  })
+
+  test('and whose slots a caller may have written over are no hits of a load that is under way', async () => {
+    await withDisk([1], 32, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+      const slots = manager.device.reserve(2)
+      await compute(manager, sequence, slots, 0)
+      const storing = sequence.offload({ from: slots, after: fence.quiet() })
+      await storing.settled
+      expect(sequence.match().byTier).toEqual({ device: 8, host: 0, disk: 24 })
+      await withHeldIo(async () => {
+        const transfer = sequence.onboard({ after: fence.quiet() })
+        await untilHeld()
+        const other = manager.sequence(tokens(2, 8), { tenant: 'a' })
+        await compute(manager, other, slots, 0)
+        expect(() => other.offload({ from: slots, after: fence.quiet() })).toThrow(
+          expect.objectContaining({ code: 'ERR_KV_SLOT_REPEATED' }),
+        )
+        testing.releaseIo()
+        const result = await transfer.done
+        expect(codesOf(result)).toEqual(Array(8).fill('ERR_KV_PARENT_LOST'))
+        expect(result).toMatchObject({ tokens: 0, arrived: 0 })
+        result.pin?.release()
+        await transfer.settled
+      })
+      slots.release()
+      expectQuiet(manager)
+    })
+  })
+})
+
+describe('device slots that are scarce', () => {
+  test('go to the start of the prompt, wherever its blocks come from', async () => {
+    await withDirectory(async (directory) => {
+      const before = await BlockManager.open(testOptions(directory))
+      await store(before, before.sequence(tokens(1, 32), { tenant: 'a' }), { until: 'disk' })
+      await before.close()
+      const manager = await BlockManager.open(testOptions(directory, { device: { kind: 'host', slots: 10 } }))
+      const sequence = manager.sequence(tokens(1, 64), { tenant: 'a' })
+      await store(manager, sequence, { firstBlock: 8 })
+      emptyDevice(manager)
+      expect(sequence.match().byTier).toEqual({ device: 0, host: 32, disk: 32 })
+      expect(await load(manager, sequence)).toMatchObject({ tokens: 40, wrong: 0 })
+      expectQuiet(manager)
+      await manager.close()
+    })
+  })
+})
+
+test('a host reservation for blocks that the device holds keeps no onboard of them waiting', async () => {
+  const manager = await BlockManager.open(testOptions(null, { host: { capacityBytes: 8 * TEST_STRIDE } }))
+  const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
+  await store(manager, sequence)
+  const others = await manager.host.reserve(manager.sequence(tokens(2, 32), { tenant: 'a' }))
+  others.release()
+  expect(sequence.match().byTier).toEqual({ device: 32, host: 0, disk: 0 })
+  const reservation = await manager.host.reserve(sequence)
+  expect(reservation.needs(0)).toBe(true)
+  expect(await load(manager, sequence, { deadlineMs: 5_000 })).toMatchObject({ tokens: 32, wrong: 0 })
+  reservation.release()
+  expectQuiet(manager)
+  await manager.close()
 })
 
 describe('what is in use stays', () => {

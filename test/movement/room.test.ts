@@ -182,6 +182,39 @@ describe('a tenant with a quota', () => {
     })
   })
 
+  test('evicts of the others’ blocks no more than its quota leaves room for', async () => {
+    await withManager({ quotas: { small: { hostBytes: 5 * TEST_STRIDE } } }, async (manager) => {
+      await store(manager, prompt(manager, 1, 'small'))
+      const other = manager.sequence(tokens(2, 48), { tenant: 'big' })
+      await store(manager, other)
+      emptyDevice(manager)
+      expect(other.match().byTier).toEqual({ device: 0, host: 48, disk: 0 })
+      const result = await store(manager, manager.sequence(tokens(3, 64), { tenant: 'small' }))
+      expect(codesOf(result)).toEqual([...Array(5).fill('OK'), ...Array(11).fill('ERR_KV_OVER_QUOTA')])
+      emptyDevice(manager)
+      expect(other.match().byTier).toEqual({ device: 0, host: 44, disk: 4 })
+      expect(manager.stats().tiers.host.free).toBe(0)
+      expectQuiet(manager)
+    })
+  })
+
+  test('that was given less than it has on disk gives up the rest when it stores there', async () => {
+    await withDirectory(async (directory) => {
+      const before = await BlockManager.open(testOptions(directory))
+      await store(before, before.sequence(tokens(1, 64), { tenant: 'small' }), { until: 'disk' })
+      await store(before, prompt(before, 1, 'big'), { until: 'disk' })
+      await before.close()
+      const manager = await BlockManager.open(testOptions(directory, { quotas }))
+      expect(tiersOf(await store(manager, prompt(manager, 2, 'small'), { until: 'disk' }))).toEqual(
+        Array(4).fill('disk'),
+      )
+      expect(manager.stats().tiers.disk.held).toBe(4 + 6)
+      expect(heldBelow(manager, 1, 'big')).toBe(4)
+      expectQuiet(manager)
+      await manager.close()
+    })
+  })
+
   test('does not lose its blocks to the others’ overflow beyond the common order', async () => {
     await withHost(8, { quotas: { small: { hostBytes: 4 * TEST_STRIDE } } }, async (manager) => {
       await store(manager, prompt(manager, 1, 'small', { priority: 100 }))

@@ -3,7 +3,14 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { BlockManager } from '../../lib/block-manager.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { Sequence } from '../../lib/movement/sequence.ts'
-import { Outcomes, type Transfer, type TransferLimits } from '../../lib/movement/transfer.ts'
+import {
+  Outcomes,
+  settleThen,
+  type Transfer,
+  TransferControl,
+  type TransferLimits,
+} from '../../lib/movement/transfer.ts'
+import { completions } from '../../lib/native/completions.ts'
 import { THREADS, withDisk } from '../support/disk.ts'
 import { isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
 import { tokens, withManager } from '../support/manager.ts'
@@ -273,6 +280,58 @@ describe('a signal', () => {
   })
 })
 
+describe('the end of a transfer', () => {
+  const control = () => new TransferControl(completions(), {}, 0)
+
+  test('is heard of also when something of it was rejected, and when nothing touches the memory any more', async () => {
+    const broken = control()
+    let written: () => void = () => undefined
+    broken.settleAfter(Promise.reject(new Error('broken')))
+    broken.settleAfter(
+      new Promise<void>((resolve) => {
+        written = resolve
+      }),
+    )
+    let ended = false
+    const end = settleThen(broken, () => {
+      ended = true
+    })
+    expect(await isSettled(end)).toBe(false)
+    written()
+    await end
+    expect(ended).toBe(true)
+    await expect(broken.settle()).rejects.toThrow('broken')
+  })
+
+  test('waits for what was added while it waited', async () => {
+    const growing = control()
+    let last: () => void = () => undefined
+    growing.settleAfter(
+      Promise.resolve().then(() =>
+        growing.settleAfter(
+          new Promise<void>((resolve) => {
+            last = resolve
+          }),
+        ),
+      ),
+    )
+    const settled = growing.settle()
+    expect(await isSettled(settled)).toBe(false)
+    last()
+    await settled
+  })
+
+  test('comes a whole deadline after it was restarted', () => {
+    const parts = new TransferControl(completions(), {}, 50)
+    vi.advanceTimersByTime(49)
+    parts.restartDeadline()
+    vi.advanceTimersByTime(49)
+    expect(parts.code).toBeNull()
+    vi.advanceTimersByTime(1)
+    expect(parts.code).toBe('ERR_KV_DEADLINE')
+  })
+})
+
 describe('outcomes', () => {
   test('are named for every block, and asking for another one throws', () => {
     const outcomes = new Outcomes(3)
@@ -306,6 +365,17 @@ describe('outcomes', () => {
     failed.placeUnneeded()
     const result = failed.result(0, null)
     expect([result.code(0), result.code(1)]).toEqual(['ERR_KV_PARENT_LOST', 'ERR_KV_QUEUE_FULL'])
+  })
+
+  test('count what is in the tier that was asked for, or below it', () => {
+    const outcomes = new Outcomes(3)
+    for (const [i, tier] of [2, 1, 2].entries()) outcomes.succeed(i, tier, Math.min)
+    expect(outcomes.result(12, null)).toMatchObject({ arrived: 3, message: '' })
+    const disk = outcomes.result(12, null, 2)
+    expect(disk.arrived).toBe(2)
+    expect(disk.message).not.toBe('')
+    outcomes.failFrom(1, 'ERR_KV_PARENT_LOST', 'behind')
+    expect(outcomes.result(4, null)).toMatchObject({ arrived: 1, message: 'behind' })
   })
 
   test('keep the first code of a block, and combine the tiers of several layer groups', () => {

@@ -188,6 +188,13 @@ describe('mistakes are named', () => {
     errorOf('ERR_KV_DETACHED_ARRAY', call('startTransfer', 1, tricky))
   })
 
+  test('a failure inside has a code too', () => {
+    errorOf('ERR_KV_INVALID_VALUE', () => testing().failWith('length'))
+    errorOf('ERR_KV_OUT_OF_MEMORY', () => testing().failWith('memory'))
+    const error = errorOf('ERR_KV_INTERNAL', () => testing().failWith('api'))
+    expect(error.message).toBe('failWith: A number was expected')
+  })
+
   test('a getter that throws keeps its own error', () => {
     const tricky = {
       get path(): string {

@@ -58,7 +58,11 @@ export function all(count: number, outcome: Outcome): Outcome[] {
 
 /** The seam for faults that a test build has. */
 export function testing(): TestingBinding {
-  if (binding.testing === undefined) throw new Error('These tests need the test build of the addon (KVTIER_ADDON).')
+  if (binding.testing === undefined) {
+    throw new Error(
+      'These tests need the addon of test builds: `npm run build` makes it, `npm test -- PATH` runs a single file with it.',
+    )
+  }
   return binding.testing
 }
 

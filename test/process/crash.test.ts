@@ -1,7 +1,7 @@
 /** The crash test of test/process/crash/, and proof that it would notice. KVTIER_LONG=1 runs 1000 cycles. */
-import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { runScript } from '../support/child.ts'
 
 const CYCLES = process.env.KVTIER_LONG === '1' ? 1000 : 100
 /** Without verification a wrong byte comes in a few cycles. */
@@ -16,27 +16,14 @@ interface Totals {
   readonly lostBlocks: number
 }
 
-function runCrash(...args: string[]): Promise<{ code: number | null; totals: Totals }> {
+async function runCrash(...args: string[]): Promise<{ code: number | null; totals: Totals }> {
   const path = fileURLToPath(new URL('./crash/run.js', import.meta.url))
-  const child = spawn(process.execPath, [path, '--json', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-  let stdout = ''
-  let stderr = ''
-  child.stdout.on('data', (chunk) => {
-    stdout += String(chunk)
-  })
-  child.stderr.on('data', (chunk) => {
-    stderr += String(chunk)
-  })
-  return new Promise((resolve, reject) => {
-    child.once('error', reject)
-    child.once('close', (code) => {
-      try {
-        resolve({ code, totals: JSON.parse(stdout) as Totals })
-      } catch {
-        reject(new Error(`the crash test ended with ${code} and no result: ${stderr}`))
-      }
-    })
-  })
+  const { code, stdout, stderr } = await runScript(path, ['--json', ...args])
+  try {
+    return { code, totals: JSON.parse(stdout) as Totals }
+  } catch {
+    throw new Error(`the crash test ended with ${code} and no result: ${stderr}`)
+  }
 }
 
 test('a writing process that is killed again and again leaves no wrong byte, and loses nothing that reached disk', {

@@ -3,13 +3,12 @@
  * few of a hundred ends, so each way is looped; a child that ends by a signal, or says anything on stderr, fails.
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { defineLayout } from '../../lib/identity/model-layout.ts'
+import { type ChildEnd, CLEAN_END, runScript } from '../support/child.ts'
+import { temporaryFolder } from '../support/folder.ts'
 
 const LOOPS = process.env.KVTIER_LONG === '1' ? 10 : 1
 
@@ -17,42 +16,13 @@ function childPath(file: string): string {
   return fileURLToPath(new URL(`./managers/${file}`, import.meta.url))
 }
 
-function folder(): string {
-  const path = mkdtempSync(join(tmpdir(), 'kvtier-process-'))
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }))
-  return path
-}
-
-interface End {
-  readonly code: number | null
-  readonly signal: string | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-function run(file: string, ...args: string[]): Promise<End> {
-  const child = spawn(process.execPath, [childPath(file), ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-  let stdout = ''
-  let stderr = ''
-  child.stdout.on('data', (chunk) => {
-    stdout += String(chunk)
-  })
-  child.stderr.on('data', (chunk) => {
-    stderr += String(chunk)
-  })
-  return new Promise((resolve, reject) => {
-    child.once('error', reject)
-    child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }))
-  })
-}
-
-const clean = { code: 0, signal: null, stderr: '' }
+const run = (file: string, ...args: string[]): Promise<ChildEnd> => runScript(childPath(file), args)
 
 test('worker threads with managers can be terminated with transfers in flight; their stores open again, and are right', {
   timeout: 600_000,
 }, async () => {
   const rounds = `${6 * LOOPS}`
-  expect(await run('workers-child.js', folder(), rounds)).toEqual({ ...clean, stdout: 'rounds done\n' })
+  expect(await run('workers-child.js', temporaryFolder(), rounds)).toEqual({ ...CLEAN_END, stdout: 'rounds done\n' })
 })
 
 test.each(['exit', 'exit later', 'closing'])(
@@ -60,28 +30,31 @@ test.each(['exit', 'exit later', 'closing'])(
   { timeout: 600_000 },
   async (way) => {
     for (let round = 0; round < 5 * LOOPS; round++) {
-      expect(await run('exit-child.js', folder(), way), `round ${round}`).toEqual({ ...clean, stdout: '' })
+      expect(await run('exit-child.js', temporaryFolder(), way), `round ${round}`).toEqual({ ...CLEAN_END, stdout: '' })
     }
   },
 )
 
 test('an uncaught error ends a process with transfers in flight', async () => {
-  const end = await run('exit-child.js', folder(), 'throw')
+  const end = await run('exit-child.js', temporaryFolder(), 'throw')
   expect(end).toMatchObject({ code: 1, signal: null })
   expect(end.stderr).toContain('expected by the test')
 })
 
 test('an open manager with nothing pending does not keep its process alive', async () => {
-  expect(await run('exit-child.js', folder(), 'idle')).toEqual({ ...clean, stdout: 'wrong 0\n' })
+  expect(await run('exit-child.js', temporaryFolder(), 'idle')).toEqual({ ...CLEAN_END, stdout: 'wrong 0\n' })
 })
 
 test('nor do reservations, readings and pins that are not released', async () => {
-  expect(await run('exit-child.js', folder(), 'held')).toEqual({ ...clean, stdout: 'read 65536 bytes\n' })
+  expect(await run('exit-child.js', temporaryFolder(), 'held')).toEqual({ ...CLEAN_END, stdout: 'read 65536 bytes\n' })
 })
 
 test('a process lasts until its transfers have settled', async () => {
   for (let round = 0; round < 3 * LOOPS; round++) {
-    expect(await run('exit-child.js', folder(), 'in flight')).toEqual({ ...clean, stdout: 'all settled\n' })
+    expect(await run('exit-child.js', temporaryFolder(), 'in flight')).toEqual({
+      ...CLEAN_END,
+      stdout: 'all settled\n',
+    })
   }
 })
 
@@ -89,12 +62,12 @@ test('two managers in one process share the engine, and one closes without the o
   timeout: 120_000,
 }, async () => {
   for (let round = 0; round < 2 * LOOPS; round++) {
-    expect(await run('two-child.js', folder())).toEqual({ ...clean, stdout: 'wrong 0\n' })
+    expect(await run('two-child.js', temporaryFolder())).toEqual({ ...CLEAN_END, stdout: 'wrong 0\n' })
   }
 })
 
 test('a directory that another process has open is ERR_KV_LOCKED, until that one closes it or dies', async () => {
-  const directory = folder()
+  const directory = temporaryFolder()
   const layout = defineLayout({
     tokensPerBlock: 4,
     dtype: 'test',

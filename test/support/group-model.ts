@@ -108,6 +108,12 @@ export class GroupModel {
     this.live.set(block.id, block)
   }
 
+  extend(block: ModelBlock, priority: number, expiresAtS: number): void {
+    block.priority = Math.max(block.priority, priority)
+    const forever = block.expiresAtS === 0 || expiresAtS === 0
+    block.expiresAtS = forever ? 0 : Math.max(block.expiresAtS, expiresAtS)
+  }
+
   assign(block: ModelBlock, tier: number, slot: number): void {
     block.copies.set(tier, { slot, published: false, leaving: false, pins: 0, lastUse: 0, uses: 0, cameAt: 0 })
   }
@@ -116,9 +122,9 @@ export class GroupModel {
     return !block.lost && (block.parent === null || this.isHeld(block.parent))
   }
 
-  publish(block: ModelBlock, tier: number, pins: number, tick: number = this.tick): void {
+  publish(block: ModelBlock, tier: number, pins: number, lastUse: number = this.tick, cameAt: number = lastUse): void {
     const copy = block.copies.get(tier)!
-    Object.assign(copy, { published: true, pins, lastUse: tick, cameAt: tick })
+    Object.assign(copy, { published: true, pins, lastUse, cameAt })
     this.#used(block, tier)
   }
 

@@ -5,8 +5,8 @@
 import fc from 'fast-check'
 
 import { GroupBlocks } from '../../lib/blocks/group-blocks.js'
-import { HASH_WORDS } from '../../lib/blocks/hash-table.js'
 import type { SlabContents } from '../../lib/native/binding.js'
+import { HASH_WORDS } from '../../lib/native/sizes.js'
 import { GroupModel, type ModelBlock } from './group-model.js'
 
 /** Cheaper than `expect`, which is called some hundred times an operation here. */
@@ -53,6 +53,7 @@ const OPERATIONS = [
   'storePath',
   'storePath',
   'begin',
+  'extend',
   'assign',
   'publish',
   'abandon',
@@ -111,6 +112,14 @@ export class GroupWorld {
     this.compare()
   }
 
+  extend(a: number, b: number, c: number): void {
+    const block = this.#pickLive(a)
+    if (block === null) return
+    const expiresAtS = b % 3 === 0 ? 0 : this.model.nowS + (b % 4)
+    this.blocks.extend(block.entry, c % 4, expiresAtS)
+    this.model.extend(block, c % 4, expiresAtS)
+  }
+
   /** Stores a path: its first part in one tier, the rest in another, so that tiers have blocks without their parents. */
   storePath(a: number, b: number, c: number): void {
     const path = pathOf(a % BLOCKS)
@@ -135,9 +144,9 @@ export class GroupWorld {
     if (block !== null && (block.copies.has(tier) || !this.#assign(block, tier))) this.#forget(block)
   }
 
-  publish(a: number, _b: number, c: number): void {
+  publish(a: number, b: number, c: number): void {
     const found = this.#pickCopy(a, (copy) => !copy.published)
-    if (found !== null) this.#publish(found.block, found.tier, c % 3)
+    if (found !== null) this.#publish(found.block, found.tier, c % 3, this.model.tick - (b % 3))
   }
 
   abandon(a: number): void {
@@ -350,9 +359,7 @@ export class GroupWorld {
     const entry = this.blocks.begin(ALL_HASHES, id, parent?.entry ?? -1, { depth, priority, expiresAtS, tenant })
     if (existing !== undefined) {
       same(entry, existing.entry)
-      existing.priority = Math.max(existing.priority, priority)
-      const forever = existing.expiresAtS === 0 || expiresAtS === 0
-      existing.expiresAtS = forever ? 0 : Math.max(existing.expiresAtS, expiresAtS)
+      this.model.extend(existing, priority, expiresAtS)
       return existing
     }
     const block: ModelBlock = { id, entry, parent, depth, tenant, priority, expiresAtS, lost: false, copies: new Map() }
@@ -377,10 +384,10 @@ export class GroupWorld {
     return true
   }
 
-  #publish(block: ModelBlock, tier: number, pins: number): void {
-    const published = this.blocks.publish(block.entry, tier, pins)
+  #publish(block: ModelBlock, tier: number, pins: number, lastUse: number = this.model.tick): void {
+    const published = this.blocks.publish(block.entry, tier, pins, lastUse)
     same(published, this.model.canPublish(block))
-    if (published) this.model.publish(block, tier, pins)
+    if (published) this.model.publish(block, tier, pins, lastUse, this.model.tick)
   }
 
   #victim(tier: number, tenant: number | null, toMove: boolean): ModelBlock | null {
@@ -460,6 +467,7 @@ export function tableOf(ids: readonly number[], slots: readonly number[], tenant
     recordsRejected: 0,
     recordsSuperseded: 0,
     recordsOrphaned: 0,
+    recordsUnreadable: 0,
   }
 }
 

@@ -5,7 +5,11 @@
 import { binding, type FaultProfile, type TestingBinding } from '../../lib/native/binding.ts'
 
 function testingOf(): TestingBinding {
-  if (binding.testing === undefined) throw new Error('These tests need the addon of test builds: npm run build')
+  if (binding.testing === undefined) {
+    throw new Error(
+      'These tests need the addon of test builds: `npm run build` makes it, `npm test -- PATH` runs a single file with it.',
+    )
+  }
   return binding.testing
 }
 

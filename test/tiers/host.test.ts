@@ -1,19 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
-import { slotStride, slotsFor } from '../../lib/tiers/host.ts'
+import { slotsFor } from '../../lib/tiers/host.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { HYBRID, LATENT, ODD, strideOf } from '../support/layouts.ts'
 import { TEST_LAYOUT, TEST_STRIDE, testOptions } from '../support/manager.ts'
 
 describe('slots of host memory', () => {
-  test('are whole pages', () => {
-    const shape = { parts: 1, layers: 1, outer: 1, tokensPerBlock: 1, bytesPerToken: 1 }
-    expect(slotStride(shape)).toBe(4096)
-    expect(slotStride({ ...shape, bytesPerToken: 4096 })).toBe(4096)
-    expect(slotStride({ ...shape, bytesPerToken: 4097 })).toBe(8192)
-    expect(slotStride({ parts: 2, layers: 3, outer: 2, tokensPerBlock: 4, bytesPerToken: 77 })).toBe(4096)
-  })
-
   test.each([
     ['one layer group', TEST_LAYOUT],
     ['three layer groups', HYBRID],

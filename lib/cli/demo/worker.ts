@@ -8,8 +8,10 @@ import { measurePaths } from './paths.js'
 import { DEMO_CAPACITY, DEMO_CONCURRENCY, DEMO_LAYOUT, DEMO_WORKLOAD } from './settings.js'
 import { workload } from './workload.js'
 
-function tell(message: WorkerMessage): void {
-  process.send?.(message)
+/** Tells the parent, if there still is one; `then` comes in either case. */
+function tell(message: WorkerMessage, then: () => void = () => undefined): void {
+  if (process.send === undefined) then()
+  else process.send(message, then)
 }
 
 async function run(task: WorkerTask): Promise<void> {
@@ -37,18 +39,23 @@ async function run(task: WorkerTask): Promise<void> {
   await Promise.all(Array.from({ length: DEMO_CONCURRENCY }, serveNext))
   const after = manager.stats().counters
   await manager.close()
-  tell({
+  const end: WorkerMessage = {
     type: 'end',
     paths: task.measurePaths ? await measurePaths(task.directory) : [],
     checksumFailures: after.checksumFailures,
     evicted: { device: after.evictedFromDevice, host: after.evictedFromHost, disk: after.evictedFromDisk },
-  })
+  }
+  await new Promise<void>((resolve) => tell(end, resolve))
 }
 
+// Whoever reads the messages has all of them, or is gone.
+process.once('disconnect', () => process.exit())
 try {
   await run(JSON.parse(process.argv[2] ?? '{}') as WorkerTask)
+  process.disconnect?.()
 } catch (error) {
-  tell({ type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) })
   process.exitCode = 1
+  const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  // The requests beside the one that failed are still on their way; they end here.
+  tell({ type: 'failed', message }, () => process.exit())
 }
-process.disconnect?.()

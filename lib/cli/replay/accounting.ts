@@ -4,6 +4,7 @@
  */
 import { type BlockFacts, GroupBlocks } from '../../blocks/group-blocks.js'
 import { KvError } from '../../errors.js'
+import { HASH_WORDS } from '../../native/sizes.js'
 import type { Trace } from './load-trace.js'
 
 /** How large the tier is. */
@@ -37,7 +38,6 @@ export interface ReplayResult {
 }
 
 const TIER = 0
-const HASH_WORDS = 8
 /** Blocks between two pauses for the event loop: some ten milliseconds. */
 const BLOCKS_A_TURN = 65_536
 

@@ -7,16 +7,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { BlockManager } from '../../block-manager.js'
 import { KvError } from '../../errors.js'
-import { defineLayout, groupShapeOf, type ModelLayout } from '../../identity/model-layout.js'
+import { defineLayout, groupShapeOf, type ModelLayout, slotBytesOfShape } from '../../identity/model-layout.js'
 import { fence } from '../../movement/fence.js'
 import { startBatch } from '../../movement/native-batch.js'
 import { binding, type StorageHandle } from '../../native/binding.js'
 import { completions } from '../../native/completions.js'
-import { slotStride } from '../../tiers/host.js'
+import { RECORD_BYTES } from '../../native/sizes.js'
 
 /** Two tokens carry a trace's block id: its low and its high word. */
 const TOKENS_PER_BLOCK = 2
-const RECORD_BYTES = 128
 
 /** What a replay with bytes needs to know. */
 export interface MovingOptions {
@@ -83,7 +82,7 @@ export class MovingReplay {
     const [group] = layout.groups
     if (group === undefined) throw new KvError('ERR_KV_INTERNAL', 'The replay layout has no group.')
     const shape = groupShapeOf(group, TOKENS_PER_BLOCK)
-    const stride = slotStride(shape)
+    const stride = slotBytesOfShape(shape)
     const slots = Math.max(1, options.longestRequest)
     const memory = new Uint8Array(stride * slots)
     const regions = { full: [memory] }

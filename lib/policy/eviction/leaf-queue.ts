@@ -52,6 +52,8 @@ export class LeafQueue {
   /** Made when the first block that can expire comes. */
   #expiryPlaces: Int32Array | null = null
   readonly #partitions: (Partition | null)[]
+  /** Numbers of closed partitions. */
+  readonly #closed: number[] = []
 
   /** @throws KvError `ERR_KV_UNKNOWN_POLICY` */
   constructor(slotCount: number, policy: string, facts: SlotFacts) {
@@ -128,8 +130,7 @@ export class LeafQueue {
 
   /** A partition of its own for a tenant; its slots move when they are placed again. */
   openPartition(): number {
-    const unused = this.#partitions.indexOf(null)
-    const number = unused < 0 ? this.#partitions.length : unused
+    const number = this.#closed.pop() ?? this.#partitions.length
     this.#partitions[number] = this.#makePartition()
     return number
   }
@@ -144,6 +145,7 @@ export class LeafQueue {
       )
     }
     this.#partitions[number] = null
+    this.#closed.push(number)
   }
 
   /** Throws where a heap is broken; for tests. */

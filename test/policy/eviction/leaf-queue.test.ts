@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 
 import { ALL_PARTITIONS, COMMON, LeafQueue, NOWHERE, PARKED, READY } from '../../../lib/policy/eviction/leaf-queue.js'
 import { errorOf } from '../../support/expect-code.js'
@@ -98,6 +98,19 @@ describe('the queue', () => {
     expect(order(queue, 5)).toEqual([0, 1, 2, 3])
     queue.closePartition(own)
     expect(queue.openPartition()).toBe(own)
+  })
+
+  it('opens closed partitions again, each once, without looking through the others', () => {
+    const queue = makeQueue([{}])
+    const opened = Array.from({ length: 20 }, () => queue.openPartition())
+    for (const partition of [3, 20, 11]) queue.closePartition(partition)
+    const search = vi.spyOn(Array.prototype, 'indexOf')
+    const again = [0, 1, 2, 3].map(() => queue.openPartition())
+    const looked = search.mock.calls.length
+    vi.restoreAllMocks()
+    expect(looked).toBe(0)
+    expect(opened).toEqual(Array.from({ length: 20 }, (_, place) => place + 1))
+    expect(again.toSorted((a, b) => a - b)).toEqual([3, 11, 20, 21])
   })
 
   it('refuses to close the common partition, one that holds slots, and one that is closed', () => {

@@ -15,12 +15,12 @@ const layout = defineLayout({
   groups: [{ name: 'full', kind: 'full', layers: 4, bytesPerToken: BLOCK_BYTES / 4 / 2 / TOKENS_PER_BLOCK }],
 })
 
-/** Opens a small manager: 64 device, 24 host and 96 disk blocks. */
+/** Opens a small manager: 128 device, 24 host and 96 disk blocks. */
 export function openManager(directory, changes = {}) {
   return BlockManager.open({
     layout,
     model: 'process-test',
-    device: { kind: 'host', slots: 64 },
+    device: { kind: 'host', slots: 128 },
     host: { capacityBytes: 24 * BLOCK_BYTES },
     ...(directory === '' ? {} : { disk: { directory, capacityBytes: 96 * (BLOCK_BYTES + 128) } }),
     leaveLastBlock: false,
@@ -44,12 +44,14 @@ export async function serve(manager, number, until = 'disk') {
 export async function startMany(manager, count) {
   const engine = new PatternEngine(manager)
   for (let number = 1; number <= 8; number++) await engine.serve(sequenceOf(manager, number), { until: 'disk' })
-  const slots = manager.device.reserve(BLOCKS)
   const transfers = []
   for (let i = 0; i < count; i++) {
     const after = fence.quiet()
     if (i % 3 === 0) {
-      transfers.push(sequenceOf(manager, 100 + i).offload({ from: slots, after, until: i % 2 === 0 ? 'disk' : 'host' }))
+      const from = manager.device.reserve(BLOCKS)
+      transfers.push(sequenceOf(manager, 100 + i).offload({ from, after, until: i % 2 === 0 ? 'disk' : 'host' }))
+      // They are given back when the transfer has settled.
+      from.release()
     } else transfers.push(sequenceOf(manager, 1 + (i % 8)).onboard({ after }))
     if (i % 7 === 3) transfers.at(-1).cancel()
   }

@@ -1,0 +1,278 @@
+/**
+ * Host slots in the caller's hands to be filled: nothing in them can be found before they are published.
+ */
+import { invalidValue, isKvError, KvError, optionsOf } from '../errors.js'
+import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
+import { DEVICE, DISK, HOST } from '../tiers/types.js'
+import {
+  expiryAfter,
+  type GroupTiers,
+  groupNamed,
+  hashBytes,
+  isKept,
+  type MovementContext,
+  storageOf,
+} from './context.js'
+import { firstStored, heldTokens } from './match.js'
+import { type BatchOutcomes, type NativeBatch, startBatch } from './native-batch.js'
+import { checkUntil } from './offload.js'
+import { type ActiveTransfers, checkLimits, LIMIT_OPTIONS, type Sequence } from './sequence.js'
+import { Outcomes, settleThen, TransferControl, type TransferLimits, type TransferResult } from './transfer.js'
+import { TRANSFERRED_AWAY, Windows, type WindowTable } from './windows.js'
+
+/** What `publish` does besides. */
+export interface PublishOptions extends TransferLimits {
+  /** `disk`: resolve when the blocks would survive a kill -9 (default `host`). */
+  readonly until?: 'host' | 'disk'
+}
+
+const PUBLISH_OPTIONS: readonly (keyof PublishOptions)[] = ['until', ...LIMIT_OPTIONS]
+
+/** What a reservation has of one layer group, by position. */
+export interface ReservedGroup {
+  /** The reserved entry; -1 where the block is held already, is not needed or has no slot. */
+  readonly entries: Int32Array
+  /** Why the block has no slot, as a number of the code list; 0 where it needs none. */
+  readonly reasons: Uint8Array
+}
+
+/** What a {@link HostReservation} is made from. */
+interface ReservationParts {
+  readonly context: MovementContext
+  readonly sequence: Sequence
+  readonly firstBlock: number
+  readonly groups: readonly ReservedGroup[]
+  readonly windows: WindowTable
+  readonly active: ActiveTransfers
+  /** Called when the slots are the reservation's no more. */
+  readonly end: () => void
+}
+
+/** Host slots that the caller fills: nothing in them can be found before `publish`. */
+export class HostReservation {
+  /** Blocks by position: those held already need not be filled. */
+  readonly blockCount: number
+  readonly firstBlock: number
+  readonly #parts: ReservationParts
+  readonly #windows: Windows
+  #over = false
+
+  /** @internal */
+  constructor(parts: ReservationParts) {
+    this.#parts = parts
+    this.#windows = new Windows(parts.windows)
+    this.firstBlock = parts.firstBlock
+    this.blockCount = parts.groups[0]?.entries.length ?? 0
+  }
+
+  /**
+   * Whether block `position` (from `firstBlock`) waits to be filled; false where it is held already, where it found no
+   * slot, and where a group with a window or a state does not need it.
+   */
+  needs(position: number, group?: string): boolean {
+    return this.#entryOf(groupNamed(this.#parts.context, group), position) >= 0
+  }
+
+  /**
+   * The bytes of a block that waits to be filled, in canonical order: part, layer, K or V, token. Detached when the
+   * reservation ends. Its buffer must not be transferred away (`ArrayBuffer.prototype.transfer`): such a block is not
+   * published, its outcome is ERR_KV_DETACHED_ARRAY, and its slot is out of use until the manager is closed.
+   *
+   * @throws KvError ERR_KV_RELEASED; ERR_KV_INVALID_VALUE when the position does not wait to be filled;
+   * ERR_KV_DETACHED_ARRAY when its window was transferred away
+   */
+  window(position: number, group?: string): Uint8Array {
+    this.#checkOpen()
+    const tiers = groupNamed(this.#parts.context, group)
+    const entry = this.#entryOf(tiers, position)
+    if (entry < 0) invalidValue('position', 'one for which needs() is true', position)
+    return this.#windows.open(tiers, tiers.blocks.slotOf(entry, HOST))
+  }
+
+  /**
+   * Makes the checksums and then the blocks visible. The windows are detached. Every block that waited must have been
+   * filled.
+   *
+   * @returns the outcome of every position
+   * @throws KvError ERR_KV_RELEASED, ERR_KV_CLOSED; ERR_KV_UNSUPPORTED for `until: 'disk'` without a disk tier;
+   * ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the option. The reservation can be published again then, unless it
+   * was before
+   */
+  async publish(options: PublishOptions = {}): Promise<TransferResult> {
+    const { context, active, end, sequence } = this.#parts
+    this.#checkOpen()
+    context.checkOpen()
+    const given = optionsOf('options', options, PUBLISH_OPTIONS)
+    const limits = checkLimits(given)
+    const until = checkUntil(context, given.until)
+    this.#over = true
+    const outcomes = new Outcomes(this.blockCount)
+    this.#closeWindows(outcomes)
+    const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
+    const forget = active.add(control)
+    try {
+      await Promise.all(context.groups.map((tiers) => this.#publishGroup(tiers, outcomes, control)))
+      if (until === 'disk') await Promise.all(context.groups.map((tiers) => this.#writeGroup(tiers, outcomes, control)))
+      for (const tiers of context.groups) this.#report(tiers, outcomes)
+      outcomes.placeUnneeded()
+      const { words } = sequence.hashes
+      const tokens = heldTokens(context, words, this.firstBlock, outcomes.run, this.blockCount)
+      return outcomes.result(tokens, null, until === 'disk' ? DISK : DEVICE)
+    } finally {
+      void settleThen(control, () => {
+        end()
+        forget()
+      })
+    }
+  }
+
+  /** Gives the slots back unused. Does nothing after `publish`. */
+  release(): void {
+    if (this.#over) return
+    this.#over = true
+    this.#closeWindows(null)
+    for (const tiers of this.#parts.context.groups) {
+      for (const entry of this.#entriesOf(tiers)) if (entry >= 0) tiers.blocks.abandon(entry, HOST)
+    }
+    this.#parts.end()
+  }
+
+  [Symbol.dispose](): void {
+    this.release()
+  }
+
+  #checkOpen(): void {
+    if (this.#over) throw new KvError('ERR_KV_RELEASED', 'The reservation was published or released before.')
+  }
+
+  /** Detaches the windows. Into a slot whose window was transferred away somebody may still write: it has no block any more. */
+  #closeWindows(outcomes: Outcomes | null): void {
+    for (const { tiers, slot } of this.#windows.closeAll()) {
+      const entries = this.#entriesOf(tiers)
+      const position = entries.indexOf(tiers.blocks.entryAt(HOST, slot))
+      if (position < 0) continue
+      // The slot stays filling and nobody's.
+      tiers.blocks.unassign(entries[position] ?? -1, HOST)
+      entries[position] = -1
+      outcomes?.fail(position, 'ERR_KV_DETACHED_ARRAY', TRANSFERRED_AWAY)
+    }
+  }
+
+  #entriesOf(tiers: GroupTiers): Int32Array {
+    return this.#parts.groups[tiers.index]?.entries ?? new Int32Array()
+  }
+
+  #entryOf(tiers: GroupTiers, position: number): number {
+    return this.#entriesOf(tiers)[position] ?? -1
+  }
+
+  async #publishGroup(tiers: GroupTiers, outcomes: Outcomes, control: TransferControl): Promise<void> {
+    const entries = this.#entriesOf(tiers)
+    const positions = [...entries.keys()].filter((i) => (entries[i] ?? -1) >= 0)
+    for (let at = 0; at < positions.length; at += LIMITS.maxBlocksPerTransfer) {
+      await this.#sealBatch(tiers, positions.slice(at, at + LIMITS.maxBlocksPerTransfer), outcomes, control)
+    }
+  }
+
+  async #sealBatch(
+    tiers: GroupTiers,
+    positions: readonly number[],
+    outcomes: Outcomes,
+    control: TransferControl,
+  ): Promise<void> {
+    const { blocks } = tiers
+    const { context, sequence } = this.#parts
+    const slots = Uint32Array.from(positions, (i) => blocks.slotOf(this.#entryOf(tiers, i), HOST))
+    const hashes = hashBytes(
+      sequence.hashes.words,
+      positions.map((i) => this.firstBlock + i),
+    )
+    let native: NativeBatch
+    try {
+      native = startBatch(context.completions, positions.length, (ticket) =>
+        context.binding.startSeal(ticket, storageOf(tiers, HOST), slots, hashes),
+      )
+    } catch (error) {
+      for (const i of positions) {
+        blocks.abandon(this.#entryOf(tiers, i), HOST)
+        const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
+        outcomes.fail(i, code, error instanceof Error ? error.message : '')
+      }
+      context.counters.transferFailures += positions.length
+      return
+    }
+    const published = native.done.then((done) => this.#publishSealed(tiers, positions, done, outcomes, control))
+    // Slots of what failed are filling until native code has let go of them.
+    const settled = Promise.all([published, native.settled]).then(([failed]) => {
+      for (const entry of failed) blocks.abandon(entry, HOST)
+    })
+    control.adopt(native.ticket, settled)
+    await published
+  }
+
+  /** Makes visible what was sealed; the entries of the others. */
+  #publishSealed(
+    tiers: GroupTiers,
+    positions: readonly number[],
+    { codes, message }: BatchOutcomes,
+    outcomes: Outcomes,
+    control: TransferControl,
+  ): number[] {
+    const { counters, events } = this.#parts.context
+    const failed: number[] = []
+    positions.forEach((i, at) => {
+      const entry = this.#entryOf(tiers, i)
+      const code = codes[at] ?? CODE.ERR_KV_INTERNAL
+      if (code === CODE.OK && tiers.blocks.publish(entry, HOST)) return
+      failed.push(entry)
+      const why = ERROR_CODES[code]
+      outcomes.fail(i, why === 'OK' || why === undefined ? 'ERR_KV_PARENT_LOST' : why, message)
+    })
+    const stored = positions.length - failed.length
+    counters.offloadedToHost += stored
+    counters.offloadedBytes += stored * tiers.blockBytes
+    if (control.code !== null) counters.abandoned += failed.length
+    outcomes.bytes += stored * tiers.blockBytes
+    if (stored > 0) events.emit('stored', { tier: 'host', blocks: stored, group: tiers.group.name })
+    return failed
+  }
+
+  #heldEntry(tiers: GroupTiers, position: number): number {
+    const { hashes } = this.#parts.sequence
+    const at = this.firstBlock + position
+    // A reservation that was ended early may have come before the hashes.
+    const entry = at < hashes.hashedCount ? tiers.blocks.find(hashes.words, at) : -1
+    return entry >= 0 && isKept(tiers, entry) ? entry : -1
+  }
+
+  async #writeGroup(tiers: GroupTiers, outcomes: Outcomes, control: TransferControl): Promise<void> {
+    const entries: number[] = []
+    for (let i = 0; i < this.blockCount; i++) {
+      const entry = this.#heldEntry(tiers, i)
+      if (entry >= 0 && !tiers.blocks.holds(entry, DISK)) entries.push(entry)
+    }
+    if (entries.length === 0) return
+    const writing = this.#parts.context.diskWriter.write(tiers, entries, 'any')
+    control.settleAfter(writing)
+    const inTime = await control.wait(writing)
+    outcomes.note(inTime ? (await writing).message : `${control.code} before the blocks were on disk`)
+  }
+
+  /** The votes of a group for every outcome. */
+  #report(tiers: GroupTiers, outcomes: Outcomes): void {
+    const { context, sequence, groups } = this.#parts
+    const { priority, ttlMs } = sequence.meta
+    const first = firstStored(context, tiers, this.firstBlock, this.blockCount, context.leaveLastBlock)
+    for (let i = first; i < this.blockCount; i++) {
+      const entry = this.#heldEntry(tiers, i)
+      if (entry < 0) {
+        const reason = ERROR_CODES[groups[tiers.index]?.reasons[i] ?? 0] ?? 'OK'
+        if (reason === 'OK') outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block, or one before it, was lost meanwhile.')
+        else outcomes.fail(i, reason, `There was no host slot for block ${this.firstBlock + i}: ${reason}`)
+        continue
+      }
+      if (this.#entryOf(tiers, i) < 0) tiers.blocks.extend(entry, priority, expiryAfter(context, ttlMs))
+      outcomes.succeed(i, tiers.blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
+    }
+  }
+}

@@ -1,0 +1,33 @@
+/** The demo's child process where something goes wrong: it tells its parent once, and ends without a word of its own. */
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { CLEAN_END, endOf } from '../support/child.ts'
+import { temporaryFolder } from '../support/folder.ts'
+
+const WORKER = fileURLToPath(new URL('../../dist/cli/demo/worker.js', import.meta.url))
+const FAILING_REQUEST = new URL('./demo/failing-request.js', import.meta.url).href
+
+/** Starts the worker on an empty tier. */
+function startWorker(execArgv: string[]) {
+  const task = { directory: temporaryFolder(), firstRequest: 0, measurePaths: false }
+  const child = fork(WORKER, [JSON.stringify(task)], { execArgv, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+  const messages: { readonly type: string }[] = []
+  child.on('message', (message: { type: string }) => messages.push(message))
+  return { child, messages, end: endOf(child) }
+}
+
+test('a request that fails ends the process with its error, and those beside it end quietly', async () => {
+  const { messages, end } = startWorker(['--import', FAILING_REQUEST])
+  expect(await end).toEqual({ ...CLEAN_END, code: 1, stdout: '' })
+  const failures = messages.filter((message) => message.type === 'failed')
+  expect(failures).toMatchObject([{ message: expect.stringContaining('expected by the test, request 9') }])
+})
+
+test('a process whose parent is gone ends quietly in the middle of its work', async () => {
+  const { child, messages, end } = startWorker([])
+  await new Promise((resolve) => child.once('message', resolve))
+  child.disconnect()
+  expect(await end).toEqual({ ...CLEAN_END, stdout: '' })
+  expect(messages.map((message) => message.type)).not.toContain('end')
+})
