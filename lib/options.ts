@@ -76,8 +76,11 @@ export interface ManagerOptions {
   readonly engine?: {
     /** 0 = between 4 and 10, by processor count; at least 3 are started. One disk keeps all but two of them busy at most. */
     readonly threads?: number
+    /** Bytes that each disk reads at once, and of copies towards the GPU (default 32 MiB); a larger block runs alone. */
     readonly readBytesInFlight?: number
+    /** The same for writes, and copies away from the GPU (default 32 MiB). */
     readonly writeBytesInFlight?: number
+    /** Blocks in flight, beyond which a transfer is refused with ERR_KV_QUEUE_FULL (default 65,536; at most 1,048,576). */
     readonly queueBlocks?: number
   }
 }
@@ -235,8 +238,8 @@ export function resolveOptions(options: ManagerOptions): ResolvedOptions {
     flushOnClose: flag('flushOnClose', given.flushOnClose, true),
     engine: {
       threads: integer('engine.threads', engine.threads ?? 0, 0, 64),
-      readBytesInFlight: integer('engine.readBytesInFlight', engine.readBytesInFlight ?? 8 * MiB, 1),
-      writeBytesInFlight: integer('engine.writeBytesInFlight', engine.writeBytesInFlight ?? 8 * MiB, 1),
+      readBytesInFlight: integer('engine.readBytesInFlight', engine.readBytesInFlight ?? 32 * MiB, 1),
+      writeBytesInFlight: integer('engine.writeBytesInFlight', engine.writeBytesInFlight ?? 32 * MiB, 1),
       queueBlocks: integer('engine.queueBlocks', engine.queueBlocks ?? 65_536, 1, 1 << 20),
     },
   }

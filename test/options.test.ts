@@ -19,7 +19,7 @@ describe('options', () => {
       leaveLastBlock: true,
       deadlineMs: 30_000,
       flushOnClose: true,
-      engine: { threads: 0, readBytesInFlight: 8 * MiB, writeBytesInFlight: 8 * MiB, queueBlocks: 65_536 },
+      engine: { threads: 0, readBytesInFlight: 32 * MiB, writeBytesInFlight: 32 * MiB, queueBlocks: 65_536 },
     })
     expect([KiB, MiB, GiB]).toEqual([2 ** 10, 2 ** 20, 2 ** 30])
   })

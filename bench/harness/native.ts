@@ -18,7 +18,7 @@ let opened = false
 export function openBinding(): Binding {
   if (!opened) {
     completions()
-    binding.openEngine({ threads: 0, readBytesInFlight: 8 * MiB, writeBytesInFlight: 8 * MiB, queueBlocks: 64 * KiB })
+    binding.openEngine({ threads: 0, readBytesInFlight: 32 * MiB, writeBytesInFlight: 32 * MiB, queueBlocks: 64 * KiB })
     opened = true
   }
   return binding

@@ -30,8 +30,8 @@ struct EngineOptions {
   // Of the process; the first client's wish counts, within the limits below. 0: as many as keep twice the processors
   // (between 2 and 8) waiting for one disk.
   unsigned threads = 0;
-  std::uint64_t read_bytes_in_flight = std::uint64_t{8} << 20;   // for each disk, and for copies towards the GPU
-  std::uint64_t write_bytes_in_flight = std::uint64_t{8} << 20;  // for each disk, and for copies away from the GPU
+  std::uint64_t read_bytes_in_flight = std::uint64_t{32} << 20;   // for each disk, and for copies towards the GPU
+  std::uint64_t write_bytes_in_flight = std::uint64_t{32} << 20;  // for each disk, and for copies away from the GPU
   std::uint32_t queue_blocks = 65536;                            // blocks submitted and not finished
   std::uint32_t queue_tasks = 16384;                             // tasks started and not finished
 };
