@@ -32,8 +32,8 @@ struct EngineOptions {
   unsigned threads = 0;
   std::uint64_t read_bytes_in_flight = std::uint64_t{32} << 20;   // for each disk, and for copies towards the GPU
   std::uint64_t write_bytes_in_flight = std::uint64_t{32} << 20;  // for each disk, and for copies away from the GPU
-  std::uint32_t queue_blocks = 65536;                            // blocks submitted and not finished
-  std::uint32_t queue_tasks = 16384;                             // tasks started and not finished
+  std::uint32_t queue_blocks = 65536;                             // blocks submitted and not finished
+  std::uint32_t queue_tasks = 16384;                              // tasks started and not finished
 };
 
 inline constexpr unsigned kMinEngineThreads = kReservedThreads + 1;
