@@ -7,6 +7,8 @@
  * --cuda WORD    AUTO, ON or OFF (default: what the build folder was configured with, or AUTO)
  * --cuda-api WORD   driver or runtime (default: likewise, or driver)
  * --out FOLDER   another build folder than build/
+ * --target WORD  only this target of the native half, for example kvtier_layer_platform
+ * --debug        not optimised, which compiles in half the time
  * --sanitize LIST   with sanitizers, for example address,undefined
  */
 import { chmodSync, existsSync, rmSync } from 'node:fs'
@@ -23,6 +25,8 @@ const { values } = parseArgs({
     'cuda-api': { type: 'string' },
     out: { type: 'string', default: 'build' },
     sanitize: { type: 'string' },
+    target: { type: 'string' },
+    debug: { type: 'boolean', default: false },
   },
 })
 const both = values.native === values.js
@@ -34,10 +38,12 @@ function buildNative() {
   if (values.cuda) options.push(`--CDKVTIER_CUDA=${values.cuda}`)
   if (values['cuda-api']) options.push(`--CDKVTIER_CUDA_API=${values['cuda-api']}`)
   if (values.sanitize) options.push(`--CDKVTIER_SANITIZE=${values.sanitize.replaceAll(',', ';')}`)
+  if (values.debug) place.push('--debug')
+  const target = values.target ? ['--target', values.target] : []
   // Configuring takes half a second and notices new files and changed options.
   return (
     run(cmake, ['configure', ...place, ...options, '--log-level', 'warn']) &&
-    run(cmake, ['build', ...place, '--parallel', parallel, '--log-level', 'warn'])
+    run(cmake, ['build', ...place, ...target, '--parallel', parallel, '--log-level', 'warn'])
   )
 }
 
