@@ -62,9 +62,9 @@ void Windows::check_free(const SlotKey& slot) {
 
 void Windows::close(const Napi::Value& buffer) {
   const auto entry = table_.find(number_of_window(buffer));
-  if (entry == table_.end() || !entry->second.buffer.Value().StrictEquals(buffer)) {
-    fail(Code::kReleased, "the window was closed before, or is none");
-  }
+  // Another load of the addon numbers its windows, too.
+  const Napi::Value own = entry == table_.end() ? Napi::Value() : entry->second.buffer.Value();
+  if (own.IsEmpty() || !own.StrictEquals(buffer)) fail(Code::kReleased, "the window was closed before, or is none");
   const std::uint32_t slot = entry->second.slot.second;
   if (!detach_or_lose(entry)) {
     fail(Code::kDetachedArray, "the window on slot " + std::to_string(slot) +

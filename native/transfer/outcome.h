@@ -9,7 +9,6 @@ namespace kvtier {
 
 enum class Stage : std::uint8_t {
   kNowhere = 0,  // a miss, or a check that keeps nothing
-  kVia = 1,      // the via slot holds verified bytes, the target does not
   kTarget = 2,   // the target holds the block
 };
 

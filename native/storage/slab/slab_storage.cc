@@ -230,9 +230,11 @@ Status SlabStorage::sync() noexcept {
   if (Status earlier = files_->sync_failure(); !earlier.is_ok()) return earlier;
   Status slab = files_->opened.slab.sync();
   Status table = files_->opened.table.sync();
-  if (!slab.is_ok() || !table.is_ok()) files_->sync_failed(slab.is_ok() ? table : slab);
-  // Another thread's failure counts here too: what it dropped may be what this sync was asked for.
-  return slab.is_ok() && table.is_ok() ? files_->sync_failure() : (slab.is_ok() ? table : slab);
+  const Status& failed = slab.is_ok() ? table : slab;
+  // Another thread's failure counts here too: what was dropped then may be what this sync was asked for.
+  if (failed.is_ok()) return files_->sync_failure();
+  files_->sync_failed(failed);
+  return failed;
 }
 
 }  // namespace kvtier
