@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "core/status.h"
 
@@ -14,6 +15,14 @@ namespace kvtier {
 struct HostBufferOptions {
   bool prefault = true;
   unsigned threads = 2;
+};
+
+struct TouchOptions {
+  unsigned threads = 2;
+  // Not empty: threads of its own that stay on these processors touch, so that the memory is near them.
+  std::span<const unsigned> cpus{};
+  const std::atomic<bool>* stop = nullptr;  // becomes true: what is not touched yet stays so
+  bool by_writing = false;                  // as under a kernel that has no call for it, for tests
 };
 
 // Whether memory that is touched at once may be asked for: kOutOfMemory where the system says that it has less; OK
@@ -34,6 +43,12 @@ class HostBuffer {
 
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  // Touches the pages of a range of a buffer that was allocated untouched. What the bytes hold stays, also when other
+  // threads write them meanwhile. Fails with kOutOfMemory. Precondition: the range is the buffer's.
+  [[nodiscard]] Status touch(std::size_t offset, std::size_t length, const TouchOptions& options = {}) const;
+  // A child of fork() will not have the memory. For memory that devices write by themselves: its pages would be copied
+  // for the child, or be the child's alone from then on.
+  void keep_from_children() noexcept;
   // Somebody out of reach may use the bytes later: when the buffer goes, the system gets its memory back, but nothing
   // else ever gets its addresses, which read as zero from then on. Any thread.
   void keep_addresses() noexcept { keeps_addresses_.store(true, std::memory_order_relaxed); }
@@ -43,6 +58,7 @@ class HostBuffer {
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   std::size_t mapped_ = 0;
+  bool is_touched_ = false;
   std::atomic<bool> keeps_addresses_{false};
 };
 

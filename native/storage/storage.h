@@ -12,7 +12,9 @@
 #include "digest/sequence_hash.h"
 #include "kernels/copy_block.h"
 #include "layout/group_shape.h"
+#include "memory/device/pinned_memory.h"
 #include "memory/host_buffer.h"
+#include "platform/cuda/cuda_context.h"
 
 namespace kvtier {
 
@@ -23,10 +25,20 @@ struct StorageInfo {
   std::uint32_t slot_count = 0;
   std::uint64_t slot_stride = 0;  // bytes a slot takes
   bool host_addressable = false;  // view() works: blocks are copied by the CPU
+  bool on_device = false;         // device_parts() works: blocks are copied by GPUs
   bool keeps_checksums = false;   // checksum_at()/set_checksum() work
   bool persistent = false;        // write_run()/read_run() work; survives the process
   bool borrowed = false;          // the memory belongs to whoever lent it
   std::uint64_t disk = 0;         // persistent: which disk it lies on; storages of one disk are taken to stall together
+};
+
+// What one device holds of every slot: a layout of the parts of a block that lie there, the addresses of its regions,
+// and where their bytes lie in a block of canonical order.
+struct DevicePart {
+  std::shared_ptr<const CudaContext> context;
+  const SlotLayout* layout = nullptr;
+  std::span<const std::uint64_t> regions;
+  std::uint64_t host_offset = 0;
 };
 
 // What a persistent storage keeps beside a block's bytes.
@@ -55,6 +67,15 @@ class Storage {
   // host_addressable: a share of the regions, which stay where they are until it is let go, also when the storage is
   // gone; nullptr where they are not the storage's own. Any thread.
   [[nodiscard]] virtual std::shared_ptr<HostBuffer> share_memory() const noexcept { return nullptr; }
+
+  // host_addressable: how the slots are registered with the driver for its own copies; nullptr where they are not. Any
+  // thread.
+  [[nodiscard]] virtual const PinnedMemory* pinned() const noexcept { return nullptr; }
+
+  // on_device: where the slots are, device by device. Any thread.
+  [[nodiscard]] virtual std::span<const DevicePart> device_parts() const noexcept { return {}; }
+  // on_device: whether memory that was lent is still what it was. The JavaScript thread, before each transfer.
+  [[nodiscard]] virtual Status check_memory() const noexcept { return Status::ok(); }
 
   // keeps_checksums. Different slots from different threads; one slot from one thread at a time.
   [[nodiscard]] virtual Checksum checksum_at(std::uint32_t /*slot*/) const noexcept { return {}; }

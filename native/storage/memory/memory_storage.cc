@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/checked_size.h"
+#include "platform/system_memory.h"
 
 namespace kvtier {
 namespace {
@@ -54,6 +55,31 @@ Status check_regions(const SlotLayout& layout, std::span<const std::span<std::by
   return Status::ok();
 }
 
+// Where in one allocation the regions begin and, last, the checksums; and how large it is. One allocation, so that what
+// is free is compared with all of it.
+struct Plan {
+  std::vector<std::uint64_t> offsets;
+  std::uint64_t size_bytes = 0;
+};
+
+Result<Plan> plan_of(const SlotLayout& layout) {
+  std::vector<std::uint64_t> sizes(layout.region_bytes().begin(), layout.region_bytes().end());
+  sizes.push_back(checksum_bytes(layout.slot_count()));
+  Plan plan;
+  std::optional<std::uint64_t> total = 0;
+  for (const std::uint64_t bytes : sizes) {
+    const auto start = checked_round_up(*total, kRegionAlignment);
+    total = start ? checked_sum(*start, bytes) : std::nullopt;
+    if (!total) {
+      return Status(Code::kOutOfMemory, std::to_string(layout.slot_count()) + " slots of " + describe(layout.shape()) +
+                                            " were asked for: more than an address space holds");
+    }
+    plan.offsets.push_back(*start);
+  }
+  plan.size_bytes = *total;
+  return plan;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<MemoryStorage>> MemoryStorage::allocate(LayoutKind kind, const GroupShape& shape,
@@ -61,29 +87,41 @@ Result<std::unique_ptr<MemoryStorage>> MemoryStorage::allocate(LayoutKind kind, 
                                                                const HostBufferOptions& options) {
   auto layout = SlotLayout::make(kind, shape, slot_count);
   if (!layout.is_ok()) return layout.status();
-
-  // One allocation, so that what is free is compared with all of it: the regions, then the checksums.
-  std::vector<std::uint64_t> sizes(layout.value().region_bytes().begin(), layout.value().region_bytes().end());
-  sizes.push_back(checksum_bytes(slot_count));
-  std::vector<std::uint64_t> offsets;
-  std::optional<std::uint64_t> total = 0;
-  for (const std::uint64_t bytes : sizes) {
-    const auto start = total ? checked_round_up(*total, kRegionAlignment) : std::nullopt;
-    total = start ? checked_sum(*start, bytes) : std::nullopt;
-    if (!total)
-      return Status(Code::kOutOfMemory, std::to_string(slot_count) + " slots of " + describe(shape) +
-                                            " were asked for: more than an address space holds");
-    offsets.push_back(*start);
-  }
-  auto buffer = HostBuffer::allocate(*total, options);
+  const auto plan = plan_of(layout.value());
+  if (!plan.is_ok()) return plan.status();
+  auto buffer = HostBuffer::allocate(plan.value().size_bytes, options);
   if (!buffer.is_ok()) return buffer.status();
 
   auto storage = std::unique_ptr<MemoryStorage>(new MemoryStorage(std::move(layout).value()));
-  storage->owned_ = std::make_shared<HostBuffer>(std::move(buffer).value());
-  std::byte* const base = storage->owned_->data();
-  storage->checksums_ = {reinterpret_cast<Checksum*>(base + offsets.back()), slot_count};
-  offsets.pop_back();
-  for (const std::uint64_t offset : offsets) storage->regions_.push_back(base + offset);
+  storage->own(std::move(buffer).value(), plan.value().offsets);
+  return storage;
+}
+
+Result<std::unique_ptr<MemoryStorage>> MemoryStorage::allocate_pinned(LayoutKind kind, const GroupShape& shape,
+                                                                      std::uint32_t slot_count,
+                                                                      std::shared_ptr<const CudaContext> context,
+                                                                      const PinnedOptions& options) {
+  if (kind != LayoutKind::kContiguous) {
+    return Status(Code::kInvalidValue, "pinned memory with a region a layer was asked for; its slots are contiguous");
+  }
+  auto layout = SlotLayout::make(kind, shape, slot_count);
+  if (!layout.is_ok()) return layout.status();
+  const auto plan = plan_of(layout.value());
+  if (!plan.is_ok()) return plan.status();
+  // The parts ask again, each for itself; this is for all of them.
+  const std::uint64_t size_bytes = plan.value().size_bytes;
+  if (Status status = check_room(size_bytes, system_memory().available_bytes); !status.is_ok()) return status;
+  auto buffer = HostBuffer::allocate(size_bytes, {.prefault = false});
+  if (!buffer.is_ok()) return buffer.status();
+
+  auto storage = std::unique_ptr<MemoryStorage>(new MemoryStorage(std::move(layout).value()));
+  storage->own(std::move(buffer).value(), plan.value().offsets);
+  const std::uint64_t checksums_at = plan.value().offsets.back();
+  if (Status status = storage->owned_->touch(checksums_at, size_bytes - checksums_at); !status.is_ok()) return status;
+  auto pinned = PinnedMemory::make(std::move(context), storage->owned_, storage->layout_->region_bytes()[0],
+                                   storage->info_.slot_stride, options);
+  if (!pinned.is_ok()) return pinned.status();
+  storage->pinned_ = std::move(pinned).value();
   return storage;
 }
 
@@ -108,6 +146,13 @@ Result<std::unique_ptr<MemoryStorage>> MemoryStorage::borrow(LayoutKind kind, co
 
 MemoryStorage::MemoryStorage(SlotLayout layout)
     : info_(info_of(layout)), layout_(std::make_unique<SlotLayout>(std::move(layout))) {}
+
+void MemoryStorage::own(HostBuffer buffer, std::span<const std::uint64_t> offsets) {
+  owned_ = std::make_shared<HostBuffer>(std::move(buffer));
+  std::byte* const base = owned_->data();
+  for (const std::uint64_t offset : offsets.first(offsets.size() - 1)) regions_.push_back(base + offset);
+  checksums_ = {reinterpret_cast<Checksum*>(base + offsets.back()), info_.slot_count};
+}
 
 Checksum MemoryStorage::checksum_at(std::uint32_t slot) const noexcept {
   KVTIER_CHECK(slot < info_.slot_count);

@@ -1,8 +1,13 @@
 #include "memory/host_buffer.h"
 
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <doctest/doctest.h>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -135,3 +140,118 @@ TEST_CASE("addresses that are kept read as zero when their buffer is gone, and t
 #endif
   ::munmap(data, size);
 }
+
+#if defined(__linux__)
+namespace {
+
+constexpr std::size_t kPage = 4096;
+
+HostBuffer untouched(std::size_t size) {
+  auto buffer = HostBuffer::allocate(size, {.prefault = false});
+  REQUIRE(buffer.is_ok());
+  // Without huge pages, so that a touched page brings no others with it.
+  ::madvise(buffer.value().data(), size, MADV_NOHUGEPAGE);
+  return std::move(buffer).value();
+}
+
+std::size_t resident_pages(const std::byte* data, std::size_t length) {
+  std::vector<unsigned char> resident(length / kPage);
+  REQUIRE(::mincore(const_cast<std::byte*>(data), length, resident.data()) == 0);
+  std::size_t present = 0;
+  for (const unsigned char page : resident) present += page & 1;
+  return present;
+}
+
+long faults_of_this_thread() {
+  rusage usage{};
+  REQUIRE(::getrusage(RUSAGE_THREAD, &usage) == 0);
+  return usage.ru_minflt;
+}
+
+}  // namespace
+
+TEST_CASE("a range of an untouched buffer is touched alone, by the kernel's call and by writing") {
+  for (const bool by_writing : {false, true}) {
+    const HostBuffer buffer = untouched(64 * kPage);
+    REQUIRE(buffer.touch(8 * kPage + 100, 4 * kPage, {.by_writing = by_writing}).is_ok());
+    CHECK(resident_pages(buffer.data(), 64 * kPage) == 5);
+    CHECK(resident_pages(buffer.data() + 8 * kPage, 5 * kPage) == 5);
+    REQUIRE(buffer.touch(0, 0).is_ok());
+    REQUIRE(buffer.touch(64 * kPage, 0).is_ok());
+    CHECK(resident_pages(buffer.data(), 64 * kPage) == 5);
+  }
+}
+
+TEST_CASE("touching keeps what the bytes hold") {
+  for (const bool by_writing : {false, true}) {
+    const HostBuffer buffer = untouched(64 * kPage);
+    std::memset(buffer.data(), 0xAB, 16 * kPage);
+    REQUIRE(buffer.touch(0, 64 * kPage, {.by_writing = by_writing}).is_ok());
+    for (std::size_t at = 0; at < 64 * kPage; at += kPage / 2) {
+      CHECK(buffer.data()[at] == (at < 16 * kPage ? std::byte{0xAB} : std::byte{0}));
+    }
+    CHECK(resident_pages(buffer.data(), 64 * kPage) == 64);
+  }
+}
+
+TEST_CASE("memory that is touched near a device is touched by threads of its own, and this one keeps its processors") {
+  cpu_set_t before;
+  REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
+  const std::size_t size = std::size_t{4} << 20;
+  // The last is no processor of this machine: then the memory is only not near.
+  for (const unsigned cpu : {0U, 60000U}) {
+    const HostBuffer buffer = untouched(size);
+    const std::vector<unsigned> cpus = {cpu};
+    const long faults = faults_of_this_thread();
+    REQUIRE(buffer.touch(0, size, {.cpus = cpus}).is_ok());
+    CHECK(faults_of_this_thread() - faults < static_cast<long>(size / kPage / 2));
+    CHECK(resident_pages(buffer.data(), size) == size / kPage);
+  }
+  cpu_set_t after;
+  REQUIRE(::sched_getaffinity(0, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&before, &after));
+}
+
+TEST_CASE("touching that is stopped leaves the rest untouched") {
+  const std::size_t size = std::size_t{1} << 20;
+  const HostBuffer buffer = untouched(size);
+  const std::atomic<bool> stop{true};
+  REQUIRE(buffer.touch(0, size, {.stop = &stop}).is_ok());
+  CHECK(resident_pages(buffer.data(), size) == 0);
+}
+
+TEST_CASE("touching more than the machine has free is refused, and nothing is touched") {
+  // Between what is free and what there is: a machine that overcommits gives addresses for that.
+  const kvtier::SystemMemory memory = kvtier::system_memory();
+  const std::uint64_t available = memory.available_bytes.value_or(memory.total_bytes);
+  const std::size_t size = available + (memory.total_bytes - available) / 2;
+  const auto buffer = HostBuffer::allocate(size, {.prefault = false});
+  if (!buffer.is_ok() || size < available + (std::size_t{64} << 20)) {
+    MESSAGE("skipped: this machine does not overcommit, or all of its memory is free");
+    return;
+  }
+  const kvtier::Status refused = buffer.value().touch(0, size);
+  CHECK(refused.code() == Code::kOutOfMemory);
+  CHECK(refused.message().find(std::to_string(size) + " bytes") != std::string::npos);
+  CHECK(resident_pages(buffer.value().data(), std::size_t{64} << 20) == 0);
+}
+
+TEST_CASE("memory that is kept from children is not in a child of fork") {
+  for (const bool is_kept : {false, true}) {
+    HostBuffer buffer = untouched(kPage);
+    buffer.data()[0] = std::byte{1};
+    if (is_kept) buffer.keep_from_children();
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      unsigned char resident = 0;
+      ::_exit(::mincore(buffer.data(), kPage, &resident) == 0 ? 1 : 2);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == (is_kept ? 2 : 1));
+    CHECK(buffer.data()[0] == std::byte{1});
+  }
+}
+#endif
