@@ -32,8 +32,7 @@ struct Plane {
 };
 
 Error plane_of(MemoryType type, const void* host, DevicePtr device, std::size_t x_bytes, std::size_t y,
-               std::size_t pitch, std::size_t width_bytes, Plane& plane) {
-  constexpr std::size_t kPitchLimit = 0x7FFFFFFF;
+               std::size_t pitch, std::size_t width_bytes, std::size_t pitch_limit, Plane& plane) {
   switch (type) {
     case MemoryType::kHost:
       plane.address = reinterpret_cast<std::uint64_t>(host);
@@ -51,7 +50,7 @@ Error plane_of(MemoryType type, const void* host, DevicePtr device, std::size_t 
       return Error::kNotSupported;
   }
   plane.pitch = pitch == 0 ? width_bytes : pitch;
-  if (plane.address == 0 || plane.pitch < x_bytes + width_bytes || plane.pitch > kPitchLimit) {
+  if (plane.address == 0 || plane.pitch < x_bytes + width_bytes || plane.pitch > pitch_limit) {
     return Error::kInvalidValue;
   }
   plane.address += y * plane.pitch + x_bytes;
@@ -126,15 +125,16 @@ Error memcpy_2d_async(const cuda::Copy2D* copy, Stream stream) {
   if (copy == nullptr) return Error::kInvalidValue;
   if (const Error error = call.find(stream, found); error != Error::kSuccess) return error;
   if (copy->width_bytes == 0 || copy->height == 0) return Error::kSuccess;
+  const std::size_t pitch_limit = call.state().settings.max_pitch;
   Plane target;
   Plane source;
   if (const Error error = plane_of(copy->target_type, copy->target_host, copy->target_device, copy->target_x_bytes,
-                                   copy->target_y, copy->target_pitch, copy->width_bytes, target);
+                                   copy->target_y, copy->target_pitch, copy->width_bytes, pitch_limit, target);
       error != Error::kSuccess) {
     return error;
   }
   if (const Error error = plane_of(copy->source_type, copy->source_host, copy->source_device, copy->source_x_bytes,
-                                   copy->source_y, copy->source_pitch, copy->width_bytes, source);
+                                   copy->source_y, copy->source_pitch, copy->width_bytes, pitch_limit, source);
       error != Error::kSuccess) {
     return error;
   }

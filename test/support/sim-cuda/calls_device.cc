@@ -77,6 +77,9 @@ Error device_get_attribute(int* value, DeviceAttribute attribute, Device device)
   if (const Error error = call.find(device, found); error != Error::kSuccess) return error;
   const Settings& settings = call.state().settings;
   switch (attribute) {
+    case DeviceAttribute::kMaxPitch:
+      *value = static_cast<int>(settings.max_pitch);
+      return Error::kSuccess;
     case DeviceAttribute::kMultiprocessorCount:
       *value = 16;
       return Error::kSuccess;

@@ -178,6 +178,12 @@ KVTIER_SIM_CONTROL void kvtier_sim_fail_call(const char* function, std::uint64_t
       .function = std::string(view(function)), .nth = nth, .times = times, .percent = 0, .code = code});
 }
 
+KVTIER_SIM_CONTROL void kvtier_sim_fail_nothing() {
+  DriverState& state = driver_state();
+  const Lock lock(state.mutex);
+  state.failures.forget_plans();
+}
+
 KVTIER_SIM_CONTROL void kvtier_sim_fail_work(const char* kind, std::uint64_t nth, int code) {
   DriverState& state = driver_state();
   const Lock lock(state.mutex);

@@ -164,3 +164,16 @@ KVTIER_SIM_CONTROL void* kvtier_sim_alias(std::uint64_t pointer, std::size_t byt
   state.journal.violation("kvtier_sim_alias: " + std::to_string(bytes) + " bytes that are not in one live region");
   return nullptr;
 }
+
+KVTIER_SIM_CONTROL void kvtier_sim_misaligned(std::uint64_t pointer, std::size_t unit) {
+  const std::string text = "a kernel moves " + std::to_string(unit) + " bytes at once at an address that is " +
+                           std::to_string(pointer % unit) + " bytes beyond a multiple of them";
+  LaunchOperation* const launch = LaunchOperation::current();
+  if (launch == nullptr) {
+    kvtier_sim_report(text.c_str());
+    return;
+  }
+  // The mutex is held.
+  driver_state().journal.violation(text);
+  launch->fault(Error::kMisalignedAddress);
+}

@@ -19,6 +19,11 @@ class Failures {
   void add(CallFailure failure) { calls_planned_.push_back({std::move(failure), 0}); }
   void add(WorkFailure failure) { work_planned_.push_back({std::move(failure), 0}); }
 
+  void forget_plans() {
+    calls_planned_.clear();
+    work_planned_.clear();
+  }
+
   // Counts a call and says what it has to answer instead of doing anything; kSuccess: nothing is planned.
   [[nodiscard]] cuda::Error on_call(Function function);
   // The same for an operation that starts.

@@ -112,9 +112,13 @@ LaunchOperation* LaunchOperation::current() {
 void* LaunchOperation::alias(std::uint64_t pointer, std::size_t bytes) {
   std::byte* found = memory_.reach(*function_->context, pointer, bytes);
   if (found != nullptr) return found;
-  faulted_ = true;
+  fault(Error::kIllegalAddress);
   scratch_.push_back(storage_of(bytes));
   return scratch_.back().data();
+}
+
+void LaunchOperation::fault(Error error) {
+  if (fault_ == Error::kSuccess) fault_ = error;
 }
 
 Progress LaunchOperation::run(Journal&) {
@@ -131,8 +135,8 @@ Progress LaunchOperation::run(Journal&) {
   current_launch = this;
   function_->kernel.form(parts_[next_++], parameters_.data());
   current_launch = nullptr;
-  if (faulted_) {
-    failure = Error::kIllegalAddress;
+  if (fault_ != Error::kSuccess) {
+    failure = fault_;
     return Progress::kFailed;
   }
   return next_ == parts_.size() ? Progress::kDone : Progress::kMore;

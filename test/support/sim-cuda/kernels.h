@@ -50,6 +50,8 @@ class LaunchOperation final : public Operation {
 
   // What kvtier_sim_alias() does in a host form.
   [[nodiscard]] void* alias(std::uint64_t pointer, std::size_t bytes);
+  // The launch ends with this error when its host form returns; the first one counts.
+  void fault(cuda::Error error);
   // The launch whose host form the calling thread is in, or nullptr.
   [[nodiscard]] static LaunchOperation* current();
 
@@ -61,7 +63,7 @@ class LaunchOperation final : public Operation {
   std::vector<void*> parameters_;
   std::vector<LaunchShape> parts_;
   std::size_t next_ = 0;
-  bool faulted_ = false;
+  cuda::Error fault_ = cuda::Error::kSuccess;
   std::vector<std::vector<std::max_align_t>> scratch_;  // what a form gets instead of memory that it may not touch
 };
 

@@ -35,16 +35,21 @@ std::optional<Mapping> Mapping::of_file(int fd, std::size_t offset, std::size_t 
   return Mapping(address, bytes);
 }
 
-std::optional<DeviceBytes> DeviceBytes::make(std::size_t bytes) {
+std::optional<DeviceBytes> DeviceBytes::make(std::size_t bytes, Mapping at) {
   Fd file(::memfd_create("kvtier-sim-cuda", MFD_CLOEXEC));
   if (!file.is_open()) return std::nullopt;
   if (::ftruncate(file.get(), static_cast<off_t>(round_to_pages(bytes) + page_bytes())) != 0) return std::nullopt;
-  return adopt(std::move(file), bytes);
+  return adopt(std::move(file), bytes, std::move(at));
 }
 
-std::optional<DeviceBytes> DeviceBytes::adopt(Fd file, std::size_t bytes) {
+std::optional<DeviceBytes> DeviceBytes::adopt(Fd file, std::size_t bytes, Mapping at) {
   const std::size_t data_bytes = round_to_pages(bytes);
-  std::optional<Mapping> address = Mapping::of_file(file.get(), 0, data_bytes, PROT_NONE);
+  std::optional<Mapping> address;
+  if (at.get() == nullptr) {
+    address = Mapping::of_file(file.get(), 0, data_bytes, PROT_NONE);
+  } else if (::mmap(at.get(), at.bytes(), PROT_NONE, MAP_SHARED | MAP_FIXED, file.get(), 0) != MAP_FAILED) {
+    address = std::move(at);
+  }
   std::optional<Mapping> alias = Mapping::of_file(file.get(), 0, data_bytes, PROT_READ | PROT_WRITE);
   std::optional<Mapping> shared = Mapping::of_file(file.get(), data_bytes, page_bytes(), PROT_READ | PROT_WRITE);
   if (!address || !alias || !shared) return std::nullopt;
@@ -61,6 +66,10 @@ void DeviceBytes::drop_bytes() {
   alias_ = Mapping();
   shared_ = Mapping();
   file_ = Fd();
+}
+
+Mapping DeviceBytes::take_address() {
+  return std::move(address_);
 }
 
 std::size_t page_bytes() {

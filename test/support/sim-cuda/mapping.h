@@ -44,9 +44,9 @@ static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
 class DeviceBytes {
  public:
-  // Empty when the system has no memory or no address space.
-  [[nodiscard]] static std::optional<DeviceBytes> make(std::size_t bytes);
-  [[nodiscard]] static std::optional<DeviceBytes> adopt(Fd file, std::size_t bytes);
+  // Empty when the system has no memory or no address space. `at`: addresses to use again, as many as are needed.
+  [[nodiscard]] static std::optional<DeviceBytes> make(std::size_t bytes, Mapping at = Mapping());
+  [[nodiscard]] static std::optional<DeviceBytes> adopt(Fd file, std::size_t bytes, Mapping at = Mapping());
 
   [[nodiscard]] cuda::DevicePtr address() const { return reinterpret_cast<cuda::DevicePtr>(address_.get()); }
   [[nodiscard]] std::byte* alias() const { return alias_.get(); }
@@ -55,6 +55,8 @@ class DeviceBytes {
 
   // Gives the memory back and keeps the address, so that a stale pointer meets nothing new there.
   void drop_bytes();
+  // Gives up the address too, for another allocation.
+  [[nodiscard]] Mapping take_address();
 
  private:
   Fd file_;

@@ -41,7 +41,8 @@ Error Memory::allocate(const std::shared_ptr<ContextState>& context, std::size_t
   if (bytes > settings_.memory_bytes || round_to_pages(bytes) > settings_.memory_bytes - used) {
     return Error::kOutOfMemory;
   }
-  std::optional<DeviceBytes> memory = DeviceBytes::make(bytes);
+  Mapping at = settings_.reuse ? exhume(round_to_pages(bytes)) : Mapping();
+  std::optional<DeviceBytes> memory = DeviceBytes::make(bytes, std::move(at));
   if (!memory) return Error::kOutOfMemory;
   std::memset(memory->alias(), kFreshByte, bytes);
   auto region = std::make_shared<Region>();
@@ -180,6 +181,16 @@ void Memory::bury(const std::shared_ptr<Region>& region) {
     forget(*graveyard_.front());
     graveyard_.pop_front();
   }
+}
+
+Mapping Memory::exhume(std::size_t bytes) {
+  const auto fits = [bytes](const auto& region) { return round_to_pages(region->bytes) == bytes && region->uses == 0; };
+  const auto found = std::find_if(graveyard_.rbegin(), graveyard_.rend(), fits);
+  if (found == graveyard_.rend()) return Mapping();
+  const std::shared_ptr<Region> region = *found;
+  forget(*region);
+  graveyard_.erase(std::next(found).base());
+  return region->memory.take_address();
 }
 
 std::shared_ptr<Region> Memory::find_import(int owner, std::uint64_t file_number, const ContextState& context) {

@@ -74,6 +74,8 @@ class Memory {
   void add(const std::shared_ptr<Region>& region);
   void bury(const std::shared_ptr<Region>& region);
   void forget(const Region& region);
+  // The addresses of the youngest freed allocation of that many bytes; none where there is none.
+  [[nodiscard]] Mapping exhume(std::size_t bytes);
   void tell_importers(Region& region);
   void record_pending(std::string_view function, const Region& region);
 

@@ -44,9 +44,11 @@ struct Settings {
   unsigned lateness_us = 100;
   AnyOrder any_order = AnyOrder::kRandom;
   std::size_t batch_limit = 4096;
-  bool host_pointers = true;  // registered host memory has the same address on the device
+  std::size_t max_pitch = 0x7FFFFFFF;  // of rectangles
+  bool host_pointers = true;           // registered host memory has the same address on the device
   bool stream_values = true;
   bool peers = true;
+  bool reuse = false;  // the addresses of freed device memory are handed out again at once
   bool hold = false;
   bool abort = false;
   std::vector<CallFailure> call_failures;

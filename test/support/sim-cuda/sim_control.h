@@ -67,6 +67,9 @@ void kvtier_sim_fail_call(const char* function, std::uint64_t nth, int code, std
 // its middle and leaves its context in error: every later call in that context answers `code`.
 void kvtier_sim_fail_work(const char* kind, std::uint64_t nth, int code);
 
+// What was planned to fail, and has not, does not; also what the settings planned.
+void kvtier_sim_fail_nothing();
+
 // A device falls off the bus: its context answers `code` to everything, what was queued never runs, and no new context
 // can be made on it.
 void kvtier_sim_lose_device(int ordinal, int code);

@@ -42,6 +42,10 @@ void kvtier_sim_register_kernel(const char* name, kvtier::sim::KernelForm form, 
 // so that the form can run to its end; elsewhere it yields nullptr. Either way it is recorded as a violation.
 void* kvtier_sim_alias(std::uint64_t pointer, std::size_t bytes);
 
+// For a host form, which the CPU lets do what a device does not: says that an instruction moves `unit` bytes at a
+// pointer that is no multiple of them. The launch faults (misaligned address), and it is recorded as a violation.
+void kvtier_sim_misaligned(std::uint64_t pointer, std::size_t unit);
+
 }  // extern "C"
 
 namespace kvtier::sim {

@@ -70,6 +70,7 @@ class Library {
   X(wait_for_calls)            \
   X(fail_call)                 \
   X(fail_work)                 \
+  X(fail_nothing)              \
   X(lose_device)               \
   X(calls)                     \
   X(count)                     \
@@ -84,6 +85,7 @@ class Library {
   X(has_context)               \
   X(report)                    \
   X(alias)                     \
+  X(misaligned)                \
   X(register_kernel)
 
 // The simulated driver: its calls by their exported names, and its controls.

@@ -178,6 +178,28 @@ TEST_CASE("sim-cuda: a rectangle copies its rows and nothing between them") {
   CHECK(has(world.violation(), "leaves"));
 }
 
+TEST_CASE("sim-cuda: a rectangle's pitch is no larger than the device takes") {
+  const World world("max_pitch=128");
+  int limit = 0;
+  CHECK(world.cuda.device_get_attribute(&limit, kvtier::cuda::DeviceAttribute::kMaxPitch, 0) == Error::kSuccess);
+  CHECK(limit == 128);
+  Pinned host(1024);
+  Copy2D copy;
+  copy.source_type = MemoryType::kHost;
+  copy.source_host = host.data();
+  copy.source_pitch = 129;
+  copy.target_type = MemoryType::kDevice;
+  copy.target_device = world.allocate(1024);
+  copy.target_pitch = 128;
+  copy.width_bytes = 40;
+  copy.height = 5;
+  const Stream stream = world.stream();
+  CHECK(world.cuda.memcpy_2d_async(&copy, stream) == Error::kInvalidValue);
+  copy.source_pitch = 128;
+  CHECK(world.cuda.memcpy_2d_async(&copy, stream) == Error::kSuccess);
+  CHECK(world.cuda.stream_synchronize(stream) == Error::kSuccess);
+}
+
 TEST_CASE("sim-cuda: device memory is copied between devices, also without peer access") {
   const World world("hold=1");
   const auto second = world.retain(1);

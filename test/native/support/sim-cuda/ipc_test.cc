@@ -1,13 +1,9 @@
 // Device memory and events that two processes share. The second process is this program again, told by its environment
 // to play a part instead of running tests.
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-
 #include <cstdlib>
 #include <cstring>
 
+#include "native/support/sim-cuda/peer.h"
 #include "native/support/sim-cuda/sim_world.h"
 
 namespace {
@@ -28,16 +24,6 @@ struct Offer {
   IpcMemHandle memory;
   IpcEventHandle event;
 };
-
-template <typename Value>
-bool receive(int fd, Value& value) {
-  return ::read(fd, &value, sizeof(value)) == static_cast<ssize_t>(sizeof(value));
-}
-
-template <typename Value>
-bool send(int fd, const Value& value) {
-  return ::write(fd, &value, sizeof(value)) == static_cast<ssize_t>(sizeof(value));
-}
 
 // The second process's half: it offers memory and an event, or takes those that it is offered. Each step that it does
 // is answered by a byte, 1 for well.
@@ -111,62 +97,8 @@ class Part {
   playing.end();
 }();
 
-// A second process.
-class Peer {
- public:
-  explicit Peer(const char* part) {
-    int to[2];
-    int from[2];
-    REQUIRE(::pipe2(to, O_CLOEXEC) == 0);
-    REQUIRE(::pipe2(from, O_CLOEXEC) == 0);
-    posix_spawn_file_actions_t files;
-    ::posix_spawn_file_actions_init(&files);
-    ::posix_spawn_file_actions_adddup2(&files, to[0], STDIN_FILENO);
-    ::posix_spawn_file_actions_adddup2(&files, from[1], STDOUT_FILENO);
-    std::vector<std::string> variables = {std::string("KVTIER_SIM_PART=") + part};
-    for (char** variable = environ; *variable != nullptr; ++variable) variables.emplace_back(*variable);
-    std::vector<char*> environment;
-    for (std::string& variable : variables) environment.push_back(variable.data());
-    environment.push_back(nullptr);
-    char name[] = "kvtier_unit_tests";
-    char* arguments[] = {name, nullptr};
-    REQUIRE(::posix_spawn(&pid_, "/proc/self/exe", &files, nullptr, arguments, environment.data()) == 0);
-    ::posix_spawn_file_actions_destroy(&files);
-    ::close(to[0]);
-    ::close(from[1]);
-    in_ = to[1];
-    out_ = from[0];
-  }
-  ~Peer() {
-    if (pid_ > 0) (void)end(SIGKILL);
-  }
-  Peer(const Peer&) = delete;
-  Peer& operator=(const Peer&) = delete;
-
-  [[nodiscard]] int in() const { return in_; }
-  [[nodiscard]] int out() const { return out_; }
-
-  // One order and its answer.
-  [[nodiscard]] bool order(unsigned char number) const {
-    unsigned char answer = 0;
-    return send(in_, number) && receive(out_, answer) && answer == 1;
-  }
-
-  // Lets it end by itself, or by a signal; returns its exit code.
-  int end(int signal = 0) {
-    ::close(in_);
-    if (signal != 0) ::kill(pid_, signal);
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
-    ::close(out_);
-    pid_ = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-
- private:
-  pid_t pid_ = 0;
-  int in_ = -1;
-  int out_ = -1;
+struct IpcPeer : Peer {
+  explicit IpcPeer(const char* part) : Peer("KVTIER_SIM_PART", part) {}
 };
 
 }  // namespace
@@ -182,7 +114,7 @@ TEST_CASE("sim-cuda: another process reads and writes exported memory after wait
   world.sim.hold();
   REQUIRE(world.cuda.memset_d8_async(memory, 2, kBytes, stream) == Error::kSuccess);
   REQUIRE(world.cuda.event_record(event, stream) == Error::kSuccess);
-  Peer peer("take");
+  IpcPeer peer("take");
   REQUIRE(send(peer.in(), offer));
   unsigned char waiting = 0;
   REQUIRE(receive(peer.out(), waiting));
@@ -195,7 +127,7 @@ TEST_CASE("sim-cuda: another process reads and writes exported memory after wait
 
 TEST_CASE("sim-cuda: a handle stands for the whole allocation and is opened once a context") {
   const World world;
-  Peer peer("offer");
+  IpcPeer peer("offer");
   Offer offer{};
   REQUIRE(receive(peer.out(), offer));
   DevicePtr memory = 0;
@@ -261,7 +193,7 @@ TEST_CASE("sim-cuda: an owner that is dead cannot be opened, and work on its mem
   const World world;
   const Stream stream = world.stream();
   Pinned host(kBytes);
-  Peer peer("offer");
+  IpcPeer peer("offer");
   Offer offer{};
   REQUIRE(receive(peer.out(), offer));
   DevicePtr memory = 0;
@@ -284,7 +216,7 @@ TEST_CASE("sim-cuda: memory that its owner freed before the importer closed it i
   const World world;
   const Stream stream = world.stream();
   Pinned host(kBytes);
-  Peer peer("offer");
+  IpcPeer peer("offer");
   Offer offer{};
   REQUIRE(receive(peer.out(), offer));
   DevicePtr memory = 0;
@@ -299,7 +231,7 @@ TEST_CASE("sim-cuda: memory that its owner freed before the importer closed it i
 }
 
 TEST_CASE("sim-cuda: memory of a device that this process does not see cannot be opened") {
-  Peer peer("offer");
+  IpcPeer peer("offer");
   Offer offer{};
   REQUIRE(receive(peer.out(), offer));
   const World world("visible=1");

@@ -21,8 +21,9 @@ struct Options {
   unsigned char value;
 };
 
-// Every block fills its own range.
+// Every block fills its own range, 16 bytes at once.
 void fill_host(const LaunchShape& shape, DevicePtr target, Options options) {
+  if (target % 16 != 0) SimDriver::get().misaligned(target, 16);
   for (std::uint64_t block = shape.block_begin; block < shape.block_end; ++block) {
     auto* const bytes = static_cast<unsigned char*>(
         SimDriver::get().alias(target + block * options.bytes_a_block, options.bytes_a_block));
@@ -93,6 +94,17 @@ TEST_CASE("sim-cuda: a kernel that leaves its memory faults its context") {
   REQUIRE(launch(world, fill, device, stream) == Error::kSuccess);
   CHECK(world.cuda.stream_synchronize(stream) == Error::kIllegalAddress);
   CHECK(has(world.violation(), "beyond the end"));
+}
+
+TEST_CASE("sim-cuda: a kernel that says its address is misaligned faults its context") {
+  const World world;
+  const Function fill = load(world, "kvtier_test_fill");
+  const DevicePtr device = world.allocate(16 * kBlocks + 1);
+  const Stream stream = world.stream();
+  REQUIRE(launch(world, fill, device + 1, stream) == Error::kSuccess);
+  CHECK(world.cuda.stream_synchronize(stream) == Error::kMisalignedAddress);
+  CHECK(has(world.sim.violation_text(), "16 bytes at once at an address that is 1 bytes beyond"));
+  world.sim.clear_violations();
 }
 
 TEST_CASE("sim-cuda: a kernel touches another device's memory with peer access alone") {

@@ -56,6 +56,25 @@ TEST_CASE("sim-cuda: device memory runs out, and comes back when it is freed") {
   CHECK(world.cuda.mem_alloc(&other, 0) == Error::kInvalidValue);
 }
 
+TEST_CASE("sim-cuda: the addresses of freed memory are not used again, or at once where that is asked for") {
+  const World world;
+  const DevicePtr first = world.allocate(kBytes);
+  REQUIRE(world.cuda.mem_free(first) == Error::kSuccess);
+  CHECK(world.allocate(kBytes) != first);
+  world.sim.set("reuse=1");
+  CHECK(world.allocate(2 * kBytes) != first);
+  CHECK(world.allocate(kBytes, 7) == first);
+  CHECK(world.read(first, kBytes) == bytes_of(kBytes, 7));
+  CHECK(world.allocate(kBytes) != first);
+  unsigned long long id = 0;
+  unsigned long long other = 0;
+  CHECK(world.cuda.pointer_get_attribute(&id, PointerAttribute::kBufferId, first) == Error::kSuccess);
+  CHECK(world.cuda.mem_free(first) == Error::kSuccess);
+  CHECK(world.allocate(kBytes) == first);
+  CHECK(world.cuda.pointer_get_attribute(&other, PointerAttribute::kBufferId, first) == Error::kSuccess);
+  CHECK(other != id);
+}
+
 TEST_CASE("sim-cuda: new device memory does not hold zeros") {
   const World world;
   CHECK(world.read(world.allocate(64), 64) == bytes_of(64, 0xD7));
