@@ -9,6 +9,19 @@ namespace kvtier {
 
 static_assert(std::endian::native == std::endian::little, "leaf hashes are fed as they lie in memory");
 
+namespace {
+
+Checksum to_checksum(const Hash128& hash) noexcept {
+  Checksum checksum;
+  for (std::size_t i = 0; i < 8; ++i) {
+    checksum[i] = static_cast<std::uint8_t>(hash.low >> (8 * i));
+    checksum[8 + i] = static_cast<std::uint8_t>(hash.high >> (8 * i));
+  }
+  return checksum;
+}
+
+}  // namespace
+
 PayloadChecksum::PayloadChecksum(std::uint64_t seed, std::uint64_t part_bytes) noexcept : part_bytes_(part_bytes) {
   KVTIER_CHECK(part_bytes > 0);
   reset(seed);
@@ -44,19 +57,17 @@ void PayloadChecksum::close_leaf() noexcept {
 Checksum PayloadChecksum::finish() noexcept {
   // Anything else means that bytes are missing.
   KVTIER_CHECK(part_left_ == part_bytes_ && leaf_left_ == std::min<std::uint64_t>(kLeafBytes, part_bytes_));
-  const Hash128 hash = root_.digest();
-  Checksum checksum;
-  for (std::size_t i = 0; i < 8; ++i) {
-    checksum[i] = static_cast<std::uint8_t>(hash.low >> (8 * i));
-    checksum[8 + i] = static_cast<std::uint8_t>(hash.high >> (8 * i));
-  }
-  return checksum;
+  return to_checksum(root_.digest());
 }
 
 Checksum payload_checksum(std::span<const std::byte> payload, std::uint64_t part_bytes, std::uint64_t seed) noexcept {
   PayloadChecksum checksum(seed, part_bytes);
   checksum.update(payload.data(), payload.size());
   return checksum.finish();
+}
+
+Checksum checksum_of_leaves(std::span<const std::uint64_t> leaf_hashes, std::uint64_t seed) noexcept {
+  return to_checksum(xxh3_128(leaf_hashes.data(), leaf_hashes.size_bytes(), seed));
 }
 
 }  // namespace kvtier

@@ -41,4 +41,11 @@ class PayloadChecksum {
 [[nodiscard]] Checksum payload_checksum(std::span<const std::byte> payload, std::uint64_t part_bytes,
                                         std::uint64_t seed) noexcept;
 
+// How many leaves a part has.
+[[nodiscard]] constexpr std::uint64_t leaves_of_part(std::uint64_t part_bytes) noexcept {
+  return (part_bytes + kLeafBytes - 1) / kLeafBytes;
+}
+// The checksum of a payload whose leaves somebody else has hashed, with the same seed: a device's kernel, for example.
+[[nodiscard]] Checksum checksum_of_leaves(std::span<const std::uint64_t> leaf_hashes, std::uint64_t seed) noexcept;
+
 }  // namespace kvtier

@@ -17,14 +17,12 @@ std::size_t accumulate_scalar(std::uint64_t* accumulators, const std::uint8_t* d
     const std::uint8_t* const key = secret + 8 * stripe_in_block;
     for (std::size_t i = 0; i < 8; ++i) {
       const std::uint64_t word = read_64(data + 8 * i);
-      const std::uint64_t keyed = word ^ read_64(key + 8 * i);
       accumulators[i ^ 1] += word;
-      accumulators[i] += (keyed & 0xFFFFFFFFU) * (keyed >> 32);
+      accumulators[i] += multiply_halves(word ^ read_64(key + 8 * i));
     }
     if (++stripe_in_block < kStripesPerBlock) continue;
     for (std::size_t i = 0; i < 8; ++i) {
-      std::uint64_t& sum = accumulators[i];
-      sum = (sum ^ (sum >> 47) ^ read_64(secret + kScrambleSecret + 8 * i)) * kPrime32_1;
+      accumulators[i] = scramble_word(accumulators[i], read_64(secret + kScrambleSecret + 8 * i));
     }
     stripe_in_block = 0;
   }
@@ -67,8 +65,8 @@ const Variant& variant() noexcept {
 
 void derive_secret(std::uint8_t* secret, std::uint64_t seed) noexcept {
   for (std::size_t at = 0; at < kSecretBytes; at += 16) {
-    write_64(secret + at, read_64(kDefaultSecret.data() + at) + seed);
-    write_64(secret + at + 8, read_64(kDefaultSecret.data() + at + 8) - seed);
+    write_64(secret + at, read_64(default_secret() + at) + seed);
+    write_64(secret + at + 8, read_64(default_secret() + at + 8) - seed);
   }
 }
 
@@ -94,9 +92,9 @@ void derive_secret(std::uint8_t* secret, std::uint64_t seed) noexcept {
 
 // Accumulators and secret of one whole input of more than kShortBytes bytes.
 struct Whole {
-  alignas(64) std::array<std::uint64_t, 8> accumulators = kInitialAccumulators;
+  alignas(64) std::array<std::uint64_t, 8> accumulators = std::to_array(kInitialAccumulators);
   alignas(64) std::array<std::uint8_t, kSecretBytes> own_secret;
-  const std::uint8_t* secret = kDefaultSecret.data();
+  const std::uint8_t* secret = default_secret();
 
   Whole(const std::uint8_t* data, std::size_t length, std::uint64_t seed) noexcept {
     if (seed != 0) {
@@ -134,7 +132,7 @@ void Xxh3State::reset(std::uint64_t seed) noexcept {
 }
 
 void Xxh3State::restart() noexcept {
-  accumulators_ = xxh3::kInitialAccumulators;
+  accumulators_ = std::to_array(xxh3::kInitialAccumulators);
   buffered_ = 0;
   stripes_in_block_ = 0;
   total_ = 0;
