@@ -85,6 +85,7 @@ struct IpcEventHandle {
 
 // CUdevice_attribute
 enum class DeviceAttribute : int {
+  kMaxPitch = 11,  // of two-dimensional copies, in bytes
   kMultiprocessorCount = 16,
   kPciBusId = 33,
   kPciDeviceId = 34,
