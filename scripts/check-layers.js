@@ -121,7 +121,9 @@ export function checkNative(base) {
  */
 function nativeFault(layer, may, table, quoted, header) {
   if (nodeApiHeader.test(header)) {
-    return layer === 'binding' ? undefined : `${header} may be included by binding only, not by ${layer}`
+    // What other addons include is Node-API, too.
+    const allowed = layer === 'binding' || layer === 'include'
+    return allowed ? undefined : `${header} may be included by binding only, not by ${layer}`
   }
   if (vendorHeader.test(header)) {
     return layer === 'platform' ? undefined : `${header} may be included by platform only, not by ${layer}`

@@ -27,6 +27,15 @@ export interface StoreHandle {
   readonly [tag]: 'store'
 }
 
+/** What device work must wait for: a point in an engine's stream, taken when the handle was made. */
+export interface FenceHandle {
+  readonly [tag]: 'fence'
+}
+/** Events of a transfer towards a GPU, one a device and layer. */
+export interface ReadyHandle {
+  readonly [tag]: 'ready'
+}
+
 /** The shape of one layer group's KV in bytes (native/layout/group_shape.h). */
 export interface GroupShape {
   readonly parts: number
@@ -46,7 +55,7 @@ export interface BindingSettings {
   /**
    * Memory the addon writes completions into before it calls `settle`. One record after the other:
    * `[ticket, phase, code, count, ...ceil(count / 2) words of outcomes]`. `phase`: bit 0 = done (outcomes follow), bit 1 =
-   * settled. `code` is the index of the call's own status in the generated code list. An outcome is 16 bits, low half
+   * settled, bit 2 = ready (see {@link TransferRequest.ready}). `code` is the index of the call's own status in the generated code list. An outcome is 16 bits, low half
    * first: `code | stage << 8`, stage 0 = nothing holds the block, 2 = the target holds it.
    *
    * At least 64 words. A transfer may have `(length - 4) * 2` blocks, and never more than LIMITS.maxBlocksPerTransfer.
@@ -102,6 +111,44 @@ export interface OpenedStore {
   readonly secret: Uint8Array
 }
 
+/**
+ * Device memory, one entry a region: GPU ordinals, addresses and sizes. Regions come in the order of the layout (one, or
+ * one a part and layer, part-major); with several GPUs a contiguous layout has one region a part.
+ */
+export interface DeviceRanges {
+  readonly ordinals: Uint32Array
+  readonly addresses: BigUint64Array
+  readonly bytes: Float64Array
+}
+
+/** The same as another process can open it: `handles` has 64 bytes a region, `uuids` name the GPUs. */
+export interface SharedRanges {
+  readonly uuids: readonly string[]
+  readonly handles: Uint8Array
+  readonly offsets: Float64Array
+  readonly bytes: Float64Array
+}
+
+/** What a GPU's copies reach, by strategy, direction, run size and number of runs; see native/transfer/device/calibrate.h. */
+export interface CopyFigures {
+  /** One row of words after the other: strategy, towards the GPU (1) or away (0), run bytes, runs. */
+  readonly cells: Uint32Array
+  /** Two numbers a row: GB/s (1e9 bytes), and CPU microseconds of queuing it. */
+  readonly figures: Float64Array
+  /** The strategy to take by direction (away, towards), size bucket and count bucket. */
+  readonly choices: Uint8Array
+}
+
+/** Where an engine's stream, event or memory is, as {@link Binding.readExternal} finds it in an External. */
+export interface ExternalPointer {
+  readonly kind: 'memory' | 'stream' | 'event'
+  readonly address: bigint
+  /** Of memory; 0 otherwise. */
+  readonly bytes: number
+  /** The GPU, -1 where the other addon does not say. */
+  readonly ordinal: number
+}
+
 /** Engine settings of one environment; threads are shared by all environments of the process. */
 export interface EngineOptions {
   /**
@@ -123,7 +170,10 @@ export interface EngineOptions {
   readonly queueBlocks: number
 }
 
-/** Where a transfer's bytes go. The names say from which kind of storage to which. */
+/**
+ * Where a transfer's bytes go. The names say from which kind of storage to which. 'Memory' is host memory or a GPU's: of
+ * a copy one side may be a GPU's (the other then is contiguous host memory), or both.
+ */
 export type TransferPath =
   | 'memoryToMemory' /** gather, scatter or copy; no checksum is made or checked */
   | 'memoryToMemoryChecked' /** the same, and the target keeps the checksum made in the same pass */
@@ -158,6 +208,14 @@ export interface TransferRequest {
   readonly parents: Uint8Array | null
   /** memoryToSlab: RECORD_WORDS a block: depth, tenant tag, priority, expires at (s), last use (s). */
   readonly records: Uint32Array | null
+  /** Work of the GPU that the transfer's copies wait for, in the GPU's own queues (default: none). */
+  readonly after?: readonly FenceHandle[] | undefined
+  /**
+   * To a GPU's memory only: the transfer queues its copies a layer at a time where the layout allows, and records these
+   * events; it reports phase bit 2 when all are recorded and every block is verified and on its way, before `done`. Where
+   * some block is not it never does.
+   */
+  readonly ready?: ReadyHandle | null | undefined
 }
 
 /** What a machine offers and lacks; printed by `kvtier doctor`. Every `*Reason` is empty when the thing is there. */
@@ -214,8 +272,11 @@ export interface Binding {
    */
   openEngine(options: EngineOptions): void
 
-  /** Result: StorageHandle. Allocates and touches the memory on an engine thread. */
-  startOpenMemory(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number): void
+  /**
+   * Result: StorageHandle. Allocates and touches the memory on an engine thread. With `pinFor`, a GPU's ordinal, the
+   * memory is also registered with the driver for that GPU's copies: a first part before it reports, the rest behind it.
+   */
+  startOpenMemory(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number, pinFor?: number): void
   /**
    * Borrows the caller's memory as slots. The arrays are kept referenced until the storage is closed; they must not be of
    * resizable buffers. Detaching one meanwhile is the caller's fault: the next transfer throws ERR_KV_DETACHED_ARRAY, but
@@ -227,6 +288,62 @@ export interface Binding {
     slotCount: number,
     regions: readonly Uint8Array[],
   ): StorageHandle
+  /**
+   * Result: StorageHandle of a GPU's memory, allocated. `ordinals` has one GPU, or one a part of the shape. Throws
+   * ERR_KV_UNSUPPORTED without a usable driver.
+   */
+  startOpenDevice(
+    ticket: number,
+    ordinals: Uint32Array,
+    kind: LayoutKindName,
+    shape: GroupShape,
+    slotCount: number,
+  ): void
+  /**
+   * Result: StorageHandle of a GPU's memory that an engine of this process owns and keeps until the storage is closed.
+   * Every transfer looks whether the allocations are still there and throws ERR_KV_INVALID_VALUE where they are not.
+   */
+  startBorrowDevice(
+    ticket: number,
+    kind: LayoutKindName,
+    shape: GroupShape,
+    slotCount: number,
+    ranges: DeviceRanges,
+  ): void
+  /**
+   * The same for memory of another process. `handles` has an entry a region: 64 bytes, or what PyTorch gives; `ordinals`
+   * are this process's.
+   */
+  startImportDevice(
+    ticket: number,
+    kind: LayoutKindName,
+    shape: GroupShape,
+    slotCount: number,
+    ordinals: Uint32Array,
+    handles: readonly Uint8Array[],
+    offsets: Float64Array,
+    bytes: Float64Array,
+  ): void
+  /** Where a storage's device memory is. */
+  deviceRanges(storage: StorageHandle): DeviceRanges
+  /** How another process opens it. Throws ERR_KV_UNSUPPORTED where the driver cannot share it. */
+  shareDevice(storage: StorageHandle): SharedRanges
+  /** What another addon handed over (native/include/kvtier.h). Throws ERR_KV_INVALID_TYPE for anything else. */
+  readExternal(value: unknown): ExternalPointer
+  /**
+   * A point that device work can wait for: what an event marks now, what is queued in a stream now (`source` is its
+   * address), or what an event of another process marks (`source` is its handle of 64 bytes). The event or stream need not
+   * outlive the call.
+   */
+  makeFence(ordinal: number, kind: 'event' | 'stream' | 'ipc', source: bigint | Uint8Array): FenceHandle
+  /** Events for one transfer into that storage of a GPU's memory. */
+  makeReady(storage: StorageHandle): ReadyHandle
+  /** Addresses of the events, device by device, one a layer, for cuStreamWaitEvent; they live as long as the handle. */
+  readyEvents(ready: ReadyHandle): BigUint64Array
+  /** Result: CopyFigures. */
+  startMeasureDevice(ticket: number, ordinal: number): void
+  /** Which strategy copies of that GPU take; `forbidden` has a bit a strategy. Counts for the whole process. */
+  setDeviceChoices(ordinal: number, choices: Uint8Array, forbidden: number): void
   /** Result: OpenedStore. */
   startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
   /** Result: OpenedSlab; opens, preallocates and recovers. */
@@ -340,7 +457,7 @@ export interface FaultProfile {
   readonly failCall?: number
 }
 
-/** Faults and holds of the whole process. An environment that ends releases what it held itself. */
+/** Faults and holds of the whole process, and the simulated driver's controls. An environment that ends releases what it held itself. */
 export interface TestingBinding {
   /** null takes the faults away. */
   setFaults(profile: FaultProfile | null): void
@@ -355,6 +472,22 @@ export interface TestingBinding {
   releaseIo(): void
   /** Fails inside, as the standard library or Node-API may in any call: a length, memory, a call of the API. */
   failWith(way: 'length' | 'memory' | 'api'): void
+  /** From now on the simulated driver runs nothing that is queued, until `simRelease`. */
+  simHold(): void
+  simRelease(): void
+  /** Calls nth to nth + times - 1 of a function of the simulated driver (null: of any) fail; times 0: without end. */
+  simFailCall(name: string | null, nth: number, code: number, times: number): void
+  /** The nth piece of queued work that starts fails, and its device with it. */
+  simFailWork(nth: number, code: number): void
+  /** What was planned to fail and has not does not. */
+  simFailNothing(): void
+  simLoseDevice(ordinal: number, code: number): void
+  /** Calls of a function so far; null: of all. */
+  simCalls(name: string | null): number
+  /** "allocations", "streams", "events", "registrations" and others that are alive; see the simulator's sim_control.h. */
+  simCount(what: string): number
+  /** What no correct program does and was done since the last call. */
+  simViolations(): string[]
   /** False in the build whose verification is compiled out. */
   readonly verifies: boolean
 }

@@ -14,11 +14,37 @@ Napi::Object mount_all(Napi::Env env, Napi::Object exports) {
   // openEngine(options: EngineOptions): void
   mount<open_engine>(exports, "openEngine");
 
-  // startOpenMemory(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number): void
+  // startOpenMemory(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number, pinFor?: number): void
   mount<start_open_memory>(exports, "startOpenMemory");
   // borrowMemory(kind: LayoutKindName, shape: GroupShape, slotCount: number, regions: readonly Uint8Array[]):
   // StorageHandle
   mount<borrow_memory>(exports, "borrowMemory");
+  // startOpenDevice(ticket: number, ordinals: Uint32Array, kind: LayoutKindName, shape: GroupShape,
+  //                 slotCount: number): void
+  mount<start_open_device>(exports, "startOpenDevice");
+  // startBorrowDevice(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number,
+  //                   ranges: DeviceRanges): void
+  mount<start_borrow_device>(exports, "startBorrowDevice");
+  // startImportDevice(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number,
+  //                   ordinals: Uint32Array, handles: readonly Uint8Array[], offsets: Float64Array,
+  //                   bytes: Float64Array): void
+  mount<start_import_device>(exports, "startImportDevice");
+  // deviceRanges(storage: StorageHandle): DeviceRanges
+  mount<device_ranges>(exports, "deviceRanges");
+  // shareDevice(storage: StorageHandle): SharedRanges
+  mount<share_device>(exports, "shareDevice");
+  // readExternal(value: unknown): ExternalPointer
+  mount<read_external>(exports, "readExternal");
+  // makeFence(ordinal: number, kind: 'event' | 'stream' | 'ipc', source: bigint | Uint8Array): FenceHandle
+  mount<make_fence>(exports, "makeFence");
+  // makeReady(storage: StorageHandle): ReadyHandle
+  mount<make_ready>(exports, "makeReady");
+  // readyEvents(ready: ReadyHandle): BigUint64Array
+  mount<ready_events>(exports, "readyEvents");
+  // startMeasureDevice(ticket: number, ordinal: number): void
+  mount<start_measure_device>(exports, "startMeasureDevice");
+  // setDeviceChoices(ordinal: number, choices: Uint8Array, forbidden: number): void
+  mount<set_device_choices>(exports, "setDeviceChoices");
   // startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
   mount<start_open_store>(exports, "startOpenStore");
   // startOpenSlab(ticket: number, store: StoreHandle, group: number, shape: GroupShape, slotCount: number,

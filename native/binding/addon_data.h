@@ -10,6 +10,7 @@
 #include "binding/napi_setup.h"
 #include "binding/resizable.h"
 #include "binding/windows.h"
+#include "transfer/device/device_link.h"
 #include "transfer/engine.h"
 
 namespace kvtier {
@@ -43,6 +44,8 @@ struct AddonData {
   std::shared_ptr<EngineClient> client;
   // By storage id; let go when the storage is destroyed.
   std::unordered_map<std::uint64_t, std::vector<BorrowedRegion>> borrowed;
+  // By ordinal: the GPUs that fences were made for, while anybody has memory there.
+  std::unordered_map<std::uint32_t, std::weak_ptr<DeviceLink>> links;
   Windows windows;
   ResizableCheck resizable;
 

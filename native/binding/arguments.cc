@@ -171,6 +171,30 @@ std::span<std::uint32_t> read_words(const Napi::Value& value, const char* name, 
   return words;
 }
 
+std::span<double> read_doubles(const Napi::Value& value, const char* name, std::size_t length, const char* per) {
+  const auto bytes = read_elements(value, name, napi_float64_array, sizeof(double), "a Float64Array");
+  check_length(bytes.size() / sizeof(double), length, name, per);
+  return {reinterpret_cast<double*>(bytes.data()), length};
+}
+
+std::span<std::uint64_t> read_quads(const Napi::Value& value, const char* name, std::size_t length, const char* per) {
+  const auto bytes = read_elements(value, name, napi_biguint64_array, sizeof(std::uint64_t), "a BigUint64Array");
+  check_length(bytes.size() / sizeof(std::uint64_t), length, name, per);
+  return {reinterpret_cast<std::uint64_t*>(bytes.data()), length};
+}
+
+std::uint64_t read_address(const Napi::Value& value, const char* name) {
+  if (!value.IsBigInt()) wrong_type(value, name, "a bigint");
+  bool fits = false;
+  const std::uint64_t address = value.As<Napi::BigInt>().Uint64Value(&fits);
+  if (!fits) fail(Code::kInvalidValue, std::string(name) + " must be an address between 0 and 2^64 - 1");
+  return address;
+}
+
+std::uint32_t read_slot_count(const Napi::Value& value) {
+  return read_u32(value, "slotCount", 1, 0x7fffffff);
+}
+
 GroupShape read_shape(const Napi::Value& value, const char* name) {
   const Napi::Object object = read_object(value, name);
   GroupShape shape;

@@ -41,6 +41,15 @@ namespace kvtier {
 [[nodiscard]] std::span<std::uint32_t> read_words(const Napi::Value& value, const char* name, std::size_t length,
                                                   const char* per);
 
+// A Float64Array or BigUint64Array of exactly that length.
+[[nodiscard]] std::span<double> read_doubles(const Napi::Value& value, const char* name, std::size_t length,
+                                             const char* per);
+[[nodiscard]] std::span<std::uint64_t> read_quads(const Napi::Value& value, const char* name, std::size_t length,
+                                                  const char* per);
+// A bigint from 0 to 2^64 - 1.
+[[nodiscard]] std::uint64_t read_address(const Napi::Value& value, const char* name);
+
+[[nodiscard]] std::uint32_t read_slot_count(const Napi::Value& value);
 [[nodiscard]] GroupShape read_shape(const Napi::Value& value, const char* name);
 [[nodiscard]] LayoutKind read_layout_kind(const Napi::Value& value, const char* name);
 // The names of LayoutKind in their order.

@@ -24,6 +24,9 @@ inline constexpr std::size_t kRecordWords = 5;
 inline constexpr std::size_t kMoveWords = 3;
 inline constexpr std::size_t kHashBytes = sizeof(SequenceHash);
 
+// A GPU's ordinal is below this.
+inline constexpr std::uint32_t kMostDevices = 1024;
+
 using Call = Napi::Value (*)(AddonData& data, const Napi::CallbackInfo& info);
 
 Napi::Value describe(AddonData& data, const Napi::CallbackInfo& info);
@@ -31,6 +34,17 @@ Napi::Value initialize(AddonData& data, const Napi::CallbackInfo& info);
 Napi::Value open_engine(AddonData& data, const Napi::CallbackInfo& info);
 Napi::Value start_open_memory(AddonData& data, const Napi::CallbackInfo& info);
 Napi::Value borrow_memory(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value start_open_device(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value start_borrow_device(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value start_import_device(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value device_ranges(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value share_device(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value read_external(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value make_fence(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value make_ready(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value ready_events(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value start_measure_device(AddonData& data, const Napi::CallbackInfo& info);
+Napi::Value set_device_choices(AddonData& data, const Napi::CallbackInfo& info);
 Napi::Value start_open_store(AddonData& data, const Napi::CallbackInfo& info);
 Napi::Value start_open_slab(AddonData& data, const Napi::CallbackInfo& info);
 Napi::Value start_inspect_slab(AddonData& data, const Napi::CallbackInfo& info);

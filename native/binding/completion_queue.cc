@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint32_t kPhaseDone = 1;
 constexpr std::uint32_t kPhaseSettled = 2;
+constexpr std::uint32_t kPhaseReady = 4;
 constexpr const char* kLost = "the completion words were detached or resized; their calls are lost";
 
 std::size_t words_of(const Report& report) noexcept {
@@ -21,7 +22,7 @@ std::size_t words_of(const Report& report) noexcept {
 
 void write_record(const Report& report, std::uint32_t* words) noexcept {
   *words++ = report.ticket;
-  *words++ = (report.done ? kPhaseDone : 0) | (report.settled ? kPhaseSettled : 0);
+  *words++ = (report.done ? kPhaseDone : 0) | (report.settled ? kPhaseSettled : 0) | (report.ready ? kPhaseReady : 0);
   *words++ = static_cast<std::uint32_t>(report.code);
   *words++ = static_cast<std::uint32_t>(report.outcomes.size());
   for (std::size_t i = 0; i < report.outcomes.size(); i += 2) {

@@ -12,6 +12,9 @@ namespace {
 // All type tags, so that no value is used twice: an object with a wrong tag would be read as something it is not.
 constexpr napi_type_tag kStorageTag = {0x6b76746965720001, 0x9d1f5b1e4c0a4e57};
 constexpr napi_type_tag kStoreTag = {0x6b76746965720002, 0x3f8c2a6d71b94be3};
+constexpr napi_type_tag kFenceTag = {0x6b76746965720004, 0x71d2c94ea3b0865f};
+constexpr napi_type_tag kReadyTag = {0x6b76746965720005, 0xb6094f1d5e2873ca};
+constexpr napi_type_tag kPointerTag = {KVTIER_POINTER_TAG_LOWER, KVTIER_POINTER_TAG_UPPER};
 constexpr napi_type_tag kWindowTag = {0x6b76746965720003, 0xc51e07d2a8846f39};
 
 bool has_tag(const Napi::Value& value, const napi_type_tag& tag) {
@@ -51,8 +54,9 @@ void finalize_storage(napi_env /*env*/, void* pointer, void* /*hint*/) {
   box->client->retire(box->storage);
 }
 
-void finalize_store(napi_env /*env*/, void* pointer, void* /*hint*/) {
-  delete static_cast<StoreBox*>(pointer);
+template <typename Box>
+void finalize_box(napi_env /*env*/, void* pointer, void* /*hint*/) {
+  delete static_cast<Box*>(pointer);
 }
 
 }  // namespace
@@ -72,7 +76,15 @@ Napi::Value wrap(Napi::Env env, std::unique_ptr<StorageBox> box) {
 }
 
 Napi::Value wrap(Napi::Env env, std::unique_ptr<StoreBox> box) {
-  return wrap_box(env, std::move(box), kStoreTag, &finalize_store);
+  return wrap_box(env, std::move(box), kStoreTag, &finalize_box<StoreBox>);
+}
+
+Napi::Value wrap(Napi::Env env, std::unique_ptr<FenceBox> box) {
+  return wrap_box(env, std::move(box), kFenceTag, &finalize_box<FenceBox>);
+}
+
+Napi::Value wrap(Napi::Env env, std::unique_ptr<ReadyBox> box) {
+  return wrap_box(env, std::move(box), kReadyTag, &finalize_box<ReadyBox>);
 }
 
 StorageBox& read_storage(const Napi::Value& value, const char* name) {
@@ -85,6 +97,28 @@ StoreBox& read_store(const Napi::Value& value, const char* name) {
   StoreBox& box = unwrap_box<StoreBox>(value, name, kStoreTag, "store");
   if (!box.lock) fail(Code::kClosed, std::string(name) + " was closed");
   return box;
+}
+
+FenceBox& read_fence(const Napi::Value& value, const char* name) {
+  return unwrap_box<FenceBox>(value, name, kFenceTag, "fence");
+}
+
+ReadyBox& read_ready(const Napi::Value& value, const char* name) {
+  return unwrap_box<ReadyBox>(value, name, kReadyTag, "transfer's events");
+}
+
+kvtier_pointer read_pointer(const Napi::Value& value, const char* name) {
+  void* data = nullptr;
+  if (!has_tag(value, kPointerTag) || napi_unwrap(value.Env(), value, &data) != napi_ok) {
+    fail(Code::kInvalidType,
+         std::string(name) + " must be a value that kvtier_wrap() of kvtier.h made, got " + describe_value(value));
+  }
+  const kvtier_pointer pointer = *static_cast<const kvtier_pointer*>(data);
+  if (pointer.size_bytes < sizeof(kvtier_pointer) || pointer.kind < KVTIER_MEMORY || pointer.kind > KVTIER_EVENT) {
+    fail(Code::kInvalidValue, std::string(name) + " has size_bytes " + std::to_string(pointer.size_bytes) +
+                                  " and kind " + std::to_string(pointer.kind) + ", which kvtier.h does not define");
+  }
+  return pointer;
 }
 
 bool is_storage(const Napi::Value& value) {

@@ -8,7 +8,10 @@
 
 #include "binding/addon_data.h"
 #include "binding/napi_setup.h"
+#include "include/kvtier.h"
 #include "storage/slab/store_directory.h"
+#include "transfer/device/fence.h"
+#include "transfer/device/ready_events.h"
 
 namespace kvtier {
 
@@ -52,12 +55,29 @@ struct StorageBox {
   bool closed = false;
 };
 
+// What the handles of fences and of a transfer's events wrap.
+struct FenceBox {
+  AddonData* owner = nullptr;
+  std::shared_ptr<const Fence> fence;
+};
+struct ReadyBox {
+  AddonData* owner = nullptr;
+  std::shared_ptr<ReadyEvents> ready;
+  bool used = false;  // by a transfer: they are recorded once
+};
+
 [[nodiscard]] Napi::Value wrap(Napi::Env env, std::unique_ptr<StorageBox> box);
 [[nodiscard]] Napi::Value wrap(Napi::Env env, std::unique_ptr<StoreBox> box);
+[[nodiscard]] Napi::Value wrap(Napi::Env env, std::unique_ptr<FenceBox> box);
+[[nodiscard]] Napi::Value wrap(Napi::Env env, std::unique_ptr<ReadyBox> box);
 
 // The box of a handle of this environment that is not closed. Fails with kInvalidType, kClosed.
 [[nodiscard]] StorageBox& read_storage(const Napi::Value& value, const char* name);
 [[nodiscard]] StoreBox& read_store(const Napi::Value& value, const char* name);
+[[nodiscard]] FenceBox& read_fence(const Napi::Value& value, const char* name);
+[[nodiscard]] ReadyBox& read_ready(const Napi::Value& value, const char* name);
+// What another addon made with kvtier_wrap(). Fails with kInvalidType.
+[[nodiscard]] kvtier_pointer read_pointer(const Napi::Value& value, const char* name);
 [[nodiscard]] bool is_storage(const Napi::Value& value);
 
 // Numbers a window's buffer, so that it is known again when it has no bytes any more. Numbers of two loads of the addon

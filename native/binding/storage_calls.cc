@@ -1,6 +1,7 @@
 // Calls that open, borrow, close and look after storages and stores.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -15,13 +16,17 @@ namespace {
 
 constexpr std::uint32_t kMaxGroups = 1024;
 
-std::uint32_t read_slot_count(const Napi::Value& value) {
-  return read_u32(value, "slotCount", 1, 0x7fffffff);
-}
-
 // Where a call about a storage waits: for nothing but its own disk.
 Lane lane_of(const SharedStorage& storage) noexcept {
   return storage.info().persistent ? Lane::kDisk : Lane::kShort;
+}
+
+Result<std::unique_ptr<MemoryStorage>> open_memory(const std::string& library, std::optional<std::uint32_t> pin_for,
+                                                   LayoutKind kind, const GroupShape& shape, std::uint32_t slot_count) {
+  if (!pin_for) return MemoryStorage::allocate(kind, shape, slot_count, HostBufferOptions{});
+  auto context = CudaContext::retain(CudaDriver::get(library), static_cast<int>(*pin_for));
+  if (!context.is_ok()) return context.status();
+  return MemoryStorage::allocate_pinned(kind, shape, slot_count, std::move(context).value());
 }
 
 TaskOutcome with_payload(std::unique_ptr<Payload> payload) {
@@ -92,14 +97,17 @@ Napi::Value start_open_memory(AddonData& data, const Napi::CallbackInfo& info) {
   const LayoutKind kind = read_layout_kind(info[1], "kind");
   const GroupShape shape = read_shape(info[2], "shape");
   const std::uint32_t slot_count = read_slot_count(info[3]);
+  std::optional<std::uint32_t> pin_for;
+  if (!info[4].IsUndefined()) pin_for = read_u32(info[4], "pinFor", 0, kMostDevices - 1);
   client_of(data);
-  start_task(data, ticket, Lane::kLong, {}, [client = data.client, kind, shape, slot_count] {
-    auto storage = MemoryStorage::allocate(kind, shape, slot_count, HostBufferOptions{});
-    if (!storage.is_ok()) return outcome_of(storage.status());
-    auto shared = client->adopt(std::move(storage).value());
-    if (!shared.is_ok()) return outcome_of(shared.status());
-    return with_payload(std::make_unique<OpenedStorage>(client, std::move(shared).value()));
-  });
+  start_task(data, ticket, Lane::kLong, {},
+             [client = data.client, library = cuda_library_from_environment(), pin_for, kind, shape, slot_count] {
+               auto storage = open_memory(library, pin_for, kind, shape, slot_count);
+               if (!storage.is_ok()) return outcome_of(storage.status());
+               auto shared = client->adopt(std::move(storage).value());
+               if (!shared.is_ok()) return outcome_of(shared.status());
+               return with_payload(std::make_unique<OpenedStorage>(client, std::move(shared).value()));
+             });
   return info.Env().Undefined();
 }
 

@@ -8,6 +8,8 @@
 namespace kvtier {
 namespace {
 
+constexpr std::uint32_t kMostFences = 1024;
+
 TransferPath read_path(const Napi::Value& value) {
   const std::string text = read_string(value, "request.path");
   for (unsigned i = 0; i < kPublicPathCount; ++i) {
@@ -57,9 +59,27 @@ std::vector<BlockRecord> copy_records(const Napi::Value& parents, const Napi::Va
   return copies;
 }
 
+// The elements of an array that may be left out.
+std::vector<Napi::Value> read_list(const Napi::Value& value, const char* name) {
+  std::vector<Napi::Value> list;
+  if (value.IsNull() || value.IsUndefined()) return list;
+  if (!value.IsArray()) fail(Code::kInvalidType, std::string(name) + " must be an array, got " + describe_value(value));
+  const Napi::Array array = value.As<Napi::Array>();
+  if (array.Length() > kMostFences) {
+    fail(Code::kInvalidValue, std::string(name) + " must have at most " + std::to_string(kMostFences) + " elements");
+  }
+  for (std::uint32_t i = 0; i < array.Length(); ++i) list.push_back(read_element(array, i));
+  return list;
+}
+
 // Borrowed memory must be where it was. Its buffers cannot be resized, so it is as long as it was then.
 void check_borrowed(const AddonData& data, const std::shared_ptr<SharedStorage>& storage, const char* name) {
   if (!storage) return;
+  if (storage->info().on_device) {
+    if (Status status = storage->storage().check_memory(); !status.is_ok()) {
+      fail(status.code(), std::string(name) + ": " + status.message());
+    }
+  }
   const auto found = data.borrowed.find(storage->id());
   if (found == data.borrowed.end()) return;
   for (const BorrowedRegion& region : found->second) {
@@ -116,7 +136,15 @@ Napi::Value start_transfer(AddonData& data, const Napi::CallbackInfo& info) {
   const Napi::Value hashes = read_property(object, "hashes");
   const Napi::Value parents = read_property(object, "parents");
   const Napi::Value records = read_property(object, "records");
+  const std::vector<Napi::Value> after = read_list(read_property(object, "after"), "request.after");
+  const Napi::Value ready = read_property(object, "ready");
 
+  for (const Napi::Value& fence : after) request.after.push_back(read_fence(fence, "request.after").fence);
+  if (!ready.IsNull() && !ready.IsUndefined()) {
+    ReadyBox& box = read_ready(ready, "request.ready");
+    if (std::exchange(box.used, true)) fail(Code::kInvalidValue, "request.ready belongs to another transfer");
+    request.ready = box.ready;
+  }
   request.source = read_storage(source, "request.source").storage;
   if (!via.IsNull() && !via.IsUndefined()) request.via = read_storage(via, "request.via").storage;
   request.target =

@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 #include <signal.h>
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 
 #include <cstring>
 #include <new>
@@ -97,6 +100,12 @@ void Thread::join() noexcept {
   KVTIER_CHECK(::pthread_equal(impl_->handle, ::pthread_self()) == 0);
   KVTIER_CHECK(::pthread_join(impl_->handle, nullptr) == 0);
   impl_.reset();
+}
+
+void ask_for_fine_timers() noexcept {
+#if defined(__linux__)
+  static_cast<void>(::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL));
+#endif
 }
 
 }  // namespace kvtier

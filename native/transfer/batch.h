@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/copy_block.h"
+#include "transfer/device/device_op.h"
 #include "transfer/listener.h"
 #include "transfer/request.h"
 
@@ -58,10 +59,12 @@ struct BatchQueue {
 // `place` of a line in which nothing waits.
 inline constexpr std::size_t kNoPlace = ~std::size_t{0};
 
-// A client's operations that share a budget of bytes: those of one disk and direction, or the copies of one direction.
+// A client's operations that share a budget of bytes: those of one disk and direction, or the copies of one direction
+// that one GPU makes, or the CPU.
 struct OpLine {
   ClientState* client = nullptr;
-  DiskLoad* disk = nullptr;  // null: copies
+  DiskLoad* disk = nullptr;      // null: copies
+  const void* device = nullptr;  // a GPU's; null: the CPU's
   Direction direction = Direction::kRead;
   std::uint64_t bytes_in_flight = 0;
   std::uint64_t ops_waiting = 0;
@@ -108,9 +111,10 @@ struct Batch : std::enable_shared_from_this<Batch> {
   std::shared_ptr<ClientState> client;
   TransferRequest request;
   PathTraits traits;
-  std::uint64_t disk = 0;  // the one it reads or writes
+  std::uint64_t disk = 0;        // the one it reads or writes
+  const void* device = nullptr;  // the first GPU that copies its blocks
   Direction direction = Direction::kRead;
-  bool detachable = false;  // it may end after its environment: it touches a disk, and no memory that was lent
+  bool detachable = false;  // it may end after its environment: it waits for a disk or GPU, and touches no lent memory
   Stores stores = Stores::kCached;
   Plan plan;
 
@@ -127,6 +131,10 @@ struct Batch : std::enable_shared_from_this<Batch> {
   bool done_reported = false;
   bool settled_reported = false;
   bool reporting = false;  // some thread is in the listener for this batch
+  // Towards a GPU, with events to record: operations whose copies are all queued; whether all are and the events, too.
+  std::size_t queued_ops = 0;
+  bool ready = false;
+  bool ready_reported = false;
 
   // The schedule's.
   std::uint64_t number = 0;  // of the submission
@@ -159,11 +167,16 @@ struct Task {
   TaskLine* line = nullptr;
 };
 
+// What a piece of work keeps busy.
+enum class Busy : std::uint8_t { kNothing, kCopy, kDisk };
+
 // One piece for one thread: an operation of a batch, or a task, or nothing.
 struct Work {
   std::shared_ptr<Batch> batch;
   PlannedOp op;
+  std::unique_ptr<DeviceOp> device;  // of an operation that a GPU takes part in, once it has begun
   std::unique_ptr<Task> task;
+  Busy busy = Busy::kNothing;  // the schedule's; of an operation
 
   [[nodiscard]] bool is_nothing() const noexcept { return batch == nullptr && task == nullptr; }
 };

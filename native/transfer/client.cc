@@ -24,15 +24,27 @@ Direction direction_of(const TransferRequest& request, const PathTraits& traits)
   return request.onboard ? Direction::kRead : Direction::kWrite;
 }
 
-// The disk that a path goes to, and whether it may end after its environment.
+// The disk and the GPU that a path goes to, and whether it may end after its environment.
 void look_at_storages(Batch& batch) noexcept {
   const TransferRequest& request = batch.request;
-  batch.detachable = !batch.traits.memory_only();
+  batch.detachable = !batch.traits.memory_only() || request.on_device();
+  if (request.on_device()) {
+    const SharedStorage& device = request.target->info().on_device ? *request.target : *request.source;
+    batch.device = device.links().front().get();
+  }
   for (const SharedStorage* storage : {request.source.get(), request.via.get(), request.target.get()}) {
     if (storage == nullptr) continue;
     if (storage->info().persistent) batch.disk = storage->info().disk;
     if (storage->info().borrowed) batch.detachable = false;
   }
+}
+
+// How much of a transfer one operation copies.
+std::uint64_t copy_bytes_of(const TransferRequest& request) noexcept {
+  if (!request.on_device()) return kCopyBytes;
+  if (!request.target->info().on_device) return kFromDeviceBytes;
+  // One operation, so that a layer of all blocks comes before the next layer of any.
+  return request.ready ? ~std::uint64_t{0} : kToDeviceBytes;
 }
 
 std::shared_ptr<Batch> make_batch(TransferRequest&& request, std::shared_ptr<ClientState> client) {
@@ -43,7 +55,8 @@ std::shared_ptr<Batch> make_batch(TransferRequest&& request, std::shared_ptr<Cli
   const StorageInfo& info = batch->traits.writes_disk ? request.target->info() : request.source->info();
   const std::uint64_t block_bytes = info.shape.block_bytes();
   batch->stores = stores_for(block_bytes * request.moves.size());
-  batch->plan = plan_transfer(request.path, block_bytes, info.shape.slot_stride(), request.moves);
+  batch->plan =
+      plan_transfer(request.path, block_bytes, info.shape.slot_stride(), request.moves, copy_bytes_of(request));
   batch->unknown_blocks = static_cast<std::uint32_t>(request.moves.size());
   batch->outcomes.assign(request.moves.size(), kUnknownOutcome);
   batch->request = std::move(request);
@@ -93,8 +106,13 @@ Result<std::shared_ptr<SharedStorage>> EngineClient::adopt(std::unique_ptr<Stora
   Engine* const engine = engine_;
   if (engine == nullptr) return closed();
   const StorageInfo& info = storage->info();
-  if (info.persistent) {
-    const Status status = engine->ensure_staging(info.slot_stride * run_blocks(info.slot_stride));
+  if (info.persistent || info.on_device) {
+    const std::uint64_t stride = info.shape.slot_stride();
+    const Status status = engine->ensure_staging(stride * run_blocks(stride));
+    if (!status.is_ok()) return status;
+  }
+  if (info.on_device) {
+    const Status status = engine->watcher_.start();
     if (!status.is_ok()) return status;
   }
   std::uint64_t id = 0;

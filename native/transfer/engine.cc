@@ -60,7 +60,11 @@ void Engine::let_go(std::shared_ptr<Engine> engine) noexcept {
   }
 }
 
-Engine::Engine(unsigned threads) : thread_count_(threads), schedule_(threads, copy_limit()), seats_(threads) {}
+Engine::Engine(unsigned threads)
+    : thread_count_(threads),
+      schedule_(threads, copy_limit()),
+      seats_(threads),
+      watcher_([this](Work&& work) { go_on(std::move(work)); }) {}
 
 Engine::~Engine() {
   {
@@ -72,12 +76,11 @@ Engine::~Engine() {
 }
 
 void Engine::work(Seat& seat) {
-  Runner runner;
-  HostBuffer staging;
+  Hands hands;
   Lock lock(mutex_);
   for (;;) {
     if (seat.next_staging.data() != nullptr) {
-      HostBuffer old = std::exchange(staging, std::move(seat.next_staging));
+      HostBuffer old = std::exchange(hands.staging, std::move(seat.next_staging));
       lock.unlock();
       old = HostBuffer();
       lock.lock();
@@ -94,12 +97,16 @@ void Engine::work(Seat& seat) {
     }
     const std::shared_ptr<ClientState> client = work.task ? work.task->client : work.batch->client;
     const bool detachable = work.task ? work.task->lane == Lane::kDisk : work.batch->detachable;
-    enter(*client, detachable);
+    const bool is_first_step = !work.device;
+    if (is_first_step) enter(*client, detachable);
     unlock(lock);
     if (work.task) {
       run_task(lock, work);
-    } else {
-      run_op(lock, work, runner, {staging.data(), staging.size()});
+    } else if (!work.batch->request.on_device()) {
+      run_op(lock, work, hands);
+    } else if (!run_device_op(lock, work, hands)) {
+      lock.lock();
+      continue;
     }
     // What the work was the last to hold goes without the lock, and before shutdown() stops waiting for it.
     lock.unlock();
@@ -128,11 +135,62 @@ void Engine::unlock(Lock& lock) {
   if (wake) wake_.notify_one();
 }
 
-void Engine::run_op(Lock& lock, Work& work, Runner& runner, std::span<std::byte> staging) {
-  const OpResult result = runner.run(*work.batch, work.op, staging);
+void Engine::run_op(Lock& lock, Work& work, Hands& hands) {
+  const OpResult result = hands.runner.run(*work.batch, work.op, {hands.staging.data(), hands.staging.size()});
   lock.lock();
+  end_op(lock, work, result);
+}
+
+bool Engine::run_device_op(Lock& lock, Work& work, Hands& hands) {
+  if (!work.device) work.device = std::make_unique<DeviceOp>(work.op.count);
+  DeviceOp& state = *work.device;
+  const bool has_ended =
+      hands.device_runner.run(*work.batch, work.op, hands.runner, {hands.staging.data(), hands.staging.size()}, state);
+  lock.lock();
+  if (std::exchange(state.queued_all, false)) count_queued(lock, work);
+  if (has_ended) {
+    end_op(lock, work, {state.outcomes, state.checksums, state.message});
+    return true;
+  }
+  schedule_.pause(work);
+  unlock(lock);
+  watcher_.watch(std::move(work));
+  return false;
+}
+
+void Engine::go_on(Work&& work) {
+  Lock lock(mutex_);
+  if (work.device->step != DeviceStep::kEnd) {
+    schedule_.resume(std::move(work));
+    unlock(lock);
+    return;
+  }
+  const std::shared_ptr<ClientState> client = work.batch->client;
+  const bool detachable = work.batch->detachable;
+  const DeviceOp& state = *work.device;
+  end_op(lock, work, {state.outcomes, state.checksums, state.message});
+  // As in work().
+  lock.unlock();
+  work = Work();
+  lock.lock();
+  leave(*client, detachable);
+  unlock(lock);
+}
+
+void Engine::end_op(Lock& lock, Work& work, const OpResult& result) {
   schedule_.finish(work);
   commit(work, result);
+  report_batch(lock, work.batch);
+}
+
+// Whoever queues the last of a transfer's copies records what was not recorded yet of its events.
+void Engine::count_queued(Lock& lock, const Work& work) {
+  Batch& batch = *work.batch;
+  if (!batch.request.ready || ++batch.queued_ops != batch.plan.ops.size()) return;
+  lock.unlock();
+  const Status status = batch.request.ready->record_rest();
+  lock.lock();
+  batch.ready = status.is_ok();
   report_batch(lock, work.batch);
 }
 
@@ -217,7 +275,9 @@ void Engine::report_batch(Lock& lock, const std::shared_ptr<Batch>& batch) {
     Report report;
     report.done = batch->is_done() && !batch->done_reported;
     report.settled = batch->is_done() && batch->is_settled() && !batch->settled_reported;
-    if (!report.done && !report.settled) return;
+    report.ready = batch->ready && !batch->ready_reported && !batch->cancelled.load(std::memory_order_relaxed);
+    if (!report.done && !report.settled && !report.ready) return;
+    batch->ready_reported = batch->ready_reported || report.ready;
     report.ticket = batch->request.ticket;
     report.code = batch->code;
     if (report.done) {

@@ -19,6 +19,8 @@
 #include "core/status.h"
 #include "memory/host_buffer.h"
 #include "platform/thread.h"
+#include "transfer/device/device_runner.h"
+#include "transfer/device/watcher.h"
 #include "transfer/listener.h"
 #include "transfer/request.h"
 #include "transfer/runner.h"
@@ -61,17 +63,31 @@ class Engine {
     Thread thread;
   };
 
+  // What a thread works with.
+  struct Hands {
+    Runner runner;
+    DeviceRunner device_runner;
+    HostBuffer staging;
+  };
+
   explicit Engine(unsigned threads);
   void work(Seat& seat);
   // Without the lock, which they leave held.
-  void run_op(Lock& lock, Work& work, Runner& runner, std::span<std::byte> staging);
+  void run_op(Lock& lock, Work& work, Hands& hands);
   void run_task(Lock& lock, Work& work);
+  // Without the lock too: the next step of an operation that a GPU takes part in. False: it waits for the GPU, and
+  // belongs to the watcher; the lock is not held then.
+  [[nodiscard]] bool run_device_op(Lock& lock, Work& work, Hands& hands);
+  // On the watcher's thread: what an operation waited for has come.
+  void go_on(Work&& work);
+  void end_op(Lock& lock, Work& work, const OpResult& result);
   // The rest is called with the lock held; the report functions give it up while they are in the listener.
   // Gives the lock up, and wakes a thread where one is missing. Whoever made work startable ends with it.
   void unlock(Lock& lock);
   [[nodiscard]] bool must_wake() noexcept;
   void report_task(Lock& lock, const Task& task, TaskOutcome& outcome);
   void commit(const Work& work, const OpResult& result);
+  void count_queued(Lock& lock, const Work& work);
   void end_early(Batch& batch, Code code, bool running_too);
   void report_batch(Lock& lock, const std::shared_ptr<Batch>& batch);
   void end_uses(const Batch& batch);
@@ -98,6 +114,7 @@ class Engine {
   std::uint64_t staging_bytes_ = 0;
   std::uint64_t next_storage_id_ = 1;
   std::vector<Seat> seats_;
+  DeviceWatcher watcher_;  // has no need of the mutex
 
   // Taken before mutex_: one thread at a time makes staging larger.
   std::mutex staging_mutex_;

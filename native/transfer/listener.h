@@ -20,9 +20,11 @@ struct Payload {
   virtual ~Payload() = default;
 };
 
-// A transfer reports done, then settled, or both at once; a task both at once.
+// A transfer reports done, then settled, or both at once; a task both at once. One with events to record may report
+// ready before.
 struct Report {
   std::uint32_t ticket = 0;
+  bool ready = false;    // every block is verified and on its way, and the events are recorded
   bool done = false;     // outcomes follow
   bool settled = false;  // nothing touches the memory any more
   Code code = Code::kOk;

@@ -12,9 +12,10 @@ std::uint32_t slab_slot_of(const Move& move, bool reads_disk) noexcept {
   return reads_disk ? move.source : move.target;
 }
 
-void plan_copies(std::uint64_t block_bytes, Plan& plan) {
+void plan_copies(std::uint64_t block_bytes, std::uint64_t copy_bytes, Plan& plan) {
   const auto total = static_cast<std::uint32_t>(plan.order.size());
-  const std::uint32_t group = block_bytes >= kCopyBytes ? 1 : static_cast<std::uint32_t>(kCopyBytes / block_bytes);
+  const auto group =
+      static_cast<std::uint32_t>(std::clamp<std::uint64_t>(copy_bytes / block_bytes, 1, std::max(total, 1u)));
   plan.ops.reserve((total + group - 1) / group);
   for (std::uint32_t first = 0; first < total; first += group) {
     const std::uint32_t count = std::min(group, total - first);
@@ -67,7 +68,8 @@ void order_runs(Plan& plan) {
 
 }  // namespace
 
-Plan plan_transfer(TransferPath path, std::uint64_t block_bytes, std::uint64_t stride, std::span<const Move> moves) {
+Plan plan_transfer(TransferPath path, std::uint64_t block_bytes, std::uint64_t stride, std::span<const Move> moves,
+                   std::uint64_t copy_bytes) {
   KVTIER_CHECK(block_bytes != 0);
   KVTIER_CHECK(block_bytes <= stride);
   const PathTraits traits = traits_of(path);
@@ -75,7 +77,7 @@ Plan plan_transfer(TransferPath path, std::uint64_t block_bytes, std::uint64_t s
   plan.order.resize(moves.size());
   std::iota(plan.order.begin(), plan.order.end(), 0u);
   if (traits.memory_only()) {
-    plan_copies(block_bytes, plan);
+    plan_copies(block_bytes, copy_bytes, plan);
     return plan;
   }
   const auto by_slot = [&](std::uint32_t a, std::uint32_t b) {

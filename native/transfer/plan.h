@@ -24,6 +24,10 @@ struct Move {
 inline constexpr std::uint64_t kRunBytes = std::uint64_t{2} << 20;
 // One memory operation copies at most this much, or one block: two threads then share most batches.
 inline constexpr std::uint64_t kCopyBytes = std::uint64_t{1} << 20;
+// Of copies that a GPU makes: away from it, so that checksums of one operation are made while the next is copied, and
+// towards it.
+inline constexpr std::uint64_t kFromDeviceBytes = std::uint64_t{4} << 20;
+inline constexpr std::uint64_t kToDeviceBytes = std::uint64_t{16} << 20;
 
 struct PlannedOp {
   std::uint32_t first = 0;  // position in Plan::order
@@ -43,9 +47,10 @@ struct Plan {
   return stride >= kRunBytes ? 1 : static_cast<std::uint32_t>(kRunBytes / stride);
 }
 
-// Precondition: block_bytes <= stride, stride is not 0. Disk paths: an operation's slab slots are consecutive, and the
-// operation that holds the caller's earliest block comes first. Other paths keep the caller's order.
+// Precondition: block_bytes <= stride, stride is not 0. An operation that is not the disk's has `copy_bytes` at most,
+// or one block. Disk paths: an operation's slab slots are consecutive, and the operation that holds the caller's
+// earliest block comes first. Other paths keep the caller's order.
 [[nodiscard]] Plan plan_transfer(TransferPath path, std::uint64_t block_bytes, std::uint64_t stride,
-                                 std::span<const Move> moves);
+                                 std::span<const Move> moves, std::uint64_t copy_bytes = kCopyBytes);
 
 }  // namespace kvtier

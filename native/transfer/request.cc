@@ -15,7 +15,32 @@ Status needs(const TransferRequest& request, const SharedStorage& storage, const
 }
 
 Status check_memory(const TransferRequest& request, const SharedStorage& storage, const char* role) {
-  return storage.info().host_addressable ? Status::ok() : needs(request, storage, role, "lies in memory");
+  const bool in_memory = storage.info().host_addressable || storage.info().on_device;
+  return in_memory ? Status::ok() : needs(request, storage, role, "lies in memory");
+}
+
+// What a GPU copies from or to is another GPU's, or contiguous host memory; what the CPU writes or reads is its own.
+Status check_device(const TransferRequest& request, const PathTraits& traits) {
+  if (!request.on_device()) {
+    if (!request.after.empty() || request.ready) return needs(request, *request.target, "storage", "is on a device");
+    return Status::ok();
+  }
+  const SharedStorage& source = *request.source;
+  const SharedStorage& target = *request.target;
+  if (traits.writes_disk) return needs(request, source, "source", "the CPU can read");
+  if (request.ready && !target.info().on_device) return needs(request, target, "target", "is on a device");
+  if (request.ready && !request.ready->fits(target.links(), target.info().shape.layers)) {
+    return Status(Code::kInvalidValue, "the events of the transfer were made for another storage than its target");
+  }
+  if (!traits.has_target || traits.reads_disk) return Status::ok();
+  if (source.info().on_device && target.info().on_device) {
+    if (source.links().size() == target.links().size()) return Status::ok();
+    return Status(Code::kUnsupported, "the parts of the source lie on " + std::to_string(source.links().size()) +
+                                          " devices, those of the target on " + std::to_string(target.links().size()));
+  }
+  const SharedStorage& host = source.info().on_device ? target : source;
+  if (host.slot_in_place(0) != nullptr) return Status::ok();
+  return needs(request, host, source.info().on_device ? "target" : "source", "is contiguous memory");
 }
 
 Status check_disk(const TransferRequest& request, const SharedStorage& storage, const char* role) {
@@ -113,6 +138,7 @@ Status validate(const TransferRequest& request) {
   const PathTraits traits = traits_of(request.path);
   if (Status status = check_counts(request); !status.is_ok()) return status;
   if (Status status = check_kinds(request, traits); !status.is_ok()) return status;
+  if (Status status = check_device(request, traits); !status.is_ok()) return status;
   if (Status status = check_shapes(request); !status.is_ok()) return status;
   if (request.via) {
     if (!traits.takes_via) {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "core/status.h"
+#include "transfer/device/fence.h"
+#include "transfer/device/ready_events.h"
 #include "transfer/path.h"
 #include "transfer/plan.h"
 #include "transfer/shared_storage.h"
@@ -26,6 +28,13 @@ struct TransferRequest {
   std::vector<SequenceHash> hashes;  // one a move; empty for kMemoryToMemory
   // kMemoryToSlab: one a move, hash included; the checksum is the one the source keeps when the operation runs.
   std::vector<BlockRecord> records;
+  // Where a GPU's memory takes part: what its copies wait for, in the GPU's own queues.
+  std::vector<std::shared_ptr<const Fence>> after;
+  // Towards a GPU: recorded as the blocks arrive, layer by layer. May be null.
+  std::shared_ptr<ReadyEvents> ready;
+
+  // Whether blocks come from or go to a GPU's memory.
+  [[nodiscard]] bool on_device() const noexcept { return source->info().on_device || target->info().on_device; }
 };
 
 // Whether the storages can do the path and every slot exists, none is written twice and none is both read and written.

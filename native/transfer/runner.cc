@@ -182,7 +182,8 @@ void Runner::verify_one(const Context& context, std::uint32_t i) noexcept {
   const Move& move = context.move(i);
   const LandedSlot landed(slab, landing_[i]);
   const bool keeps_nothing = request.path == TransferPath::kSlabCheck;
-  if (keeps_nothing || landing_[i] == request.target->slot_in_place(move.target)) {
+  const bool copied_later = request.target->info().on_device;
+  if (keeps_nothing || copied_later || landing_[i] == request.target->slot_in_place(move.target)) {
     checksums_[i] = checksum_block(landed.view, 0, context.seed(i));
   } else {
     checksums_[i] = copy_block_checked(landed.view, 0, request.target->storage().view(), move.target,

@@ -22,7 +22,8 @@ struct OpResult {
 
 class Runner {
  public:
-  // `staging` is 4 KiB aligned and holds run_blocks(stride) slots for every persistent storage in use.
+  // `staging` is 4 KiB aligned and holds run_blocks(stride) slots for every persistent storage in use. With a target on
+  // a device it reads and verifies only: block i is then in its via slot, or in slot i of `staging`.
   [[nodiscard]] OpResult run(const Batch& batch, const PlannedOp& op, std::span<std::byte> staging) noexcept;
 
  private:

@@ -70,13 +70,14 @@ Schedule::Schedule(unsigned thread_count, unsigned copy_limit) noexcept
 OpLine& Schedule::line_of(const Batch& batch) {
   ClientState& client = *batch.client;
   DiskLoad* const disk = batch.traits.memory_only() ? nullptr : &disks_[batch.disk];
-  // A handful: two for the copies, two for each disk.
+  // A handful: two for the copies of the CPU and of each GPU, two for each disk and GPU that it is read for.
   for (OpLine& line : client.op_lines) {
-    if (line.disk == disk && line.direction == batch.direction) return line;
+    if (line.disk == disk && line.device == batch.device && line.direction == batch.direction) return line;
   }
   OpLine& line = client.op_lines.emplace_back();
   line.client = &client;
   line.disk = disk;
+  line.device = batch.device;
   line.direction = batch.direction;
   return line;
 }
@@ -206,11 +207,12 @@ Batch* Schedule::next_batch() const noexcept {
 }
 
 bool Schedule::can_start() const noexcept {
-  return next_task_line() != nullptr || next_batch() != nullptr;
+  return next_task_line() != nullptr || next_resumed() != resumed_.end() || next_batch() != nullptr;
 }
 
 Work Schedule::take() {
   if (TaskLine* const line = next_task_line(); line != nullptr) return start(*line);
+  if (const auto place = next_resumed(); place != resumed_.end()) return start_again(place);
   if (Batch* const batch = next_batch(); batch != nullptr) return start(*batch);
   return {};
 }
@@ -238,17 +240,8 @@ Work Schedule::start(Batch& batch) noexcept {
   ++batch.running_ops;
   --line.ops_waiting;
   line.bytes_in_flight += work.op.bytes;
-  if (line.disk == nullptr) {
-    ++copies_running_;
-  } else {
-    ++disks_running_;
-    ++line.disk->threads;
-  }
-  if (batch.traits.reads_disk) {
-    --line.disk->reads_waiting;
-    ++line.disk->reads_running;
-  }
-  if (batch.traits.writes_disk) ++line.disk->writes_running;
+  if (batch.traits.reads_disk) --line.disk->reads_waiting;
+  begin_busy(work, line.disk == nullptr ? Busy::kCopy : Busy::kDisk);
   if (batch.next_op == batch.plan.ops.size()) {
     queue_of(batch).remove(batch);
     if (line.first() == nullptr) delist(op_lines_, line);
@@ -256,29 +249,88 @@ Work Schedule::start(Batch& batch) noexcept {
   return work;
 }
 
-void Schedule::finish(const Work& work) noexcept {
-  if (work.task) {
-    TaskLine& line = *work.task->line;
-    --line.running;
-    if (line.lane == Lane::kLong) --long_running_;
-    if (line.lane != Lane::kDisk) return;
-    --disks_running_;
-    --line.disk->threads;
-    const SharedStorage* const storage = disk_storage_of(*work.task);
-    if (storage != nullptr && line.waiting.empty()) work.task->client->storage_tasks.erase(storage);
+std::list<Work>::const_iterator Schedule::next_resumed() const noexcept {
+  auto best = resumed_.end();
+  for (auto each = resumed_.begin(); each != resumed_.end(); ++each) {
+    if (best != resumed_.end() && !each->batch->request.onboard) continue;
+    if (!may_be(busy_with(*each), *each)) continue;
+    best = each;
+    if (each->batch->request.onboard) break;
+  }
+  return best;
+}
+
+// What an operation that goes on does next: it reads its disk, or it works on memory.
+Busy Schedule::busy_with(const Work& work) const noexcept {
+  const bool reads = work.device->step == DeviceStep::kMove && work.batch->traits.reads_disk;
+  return reads ? Busy::kDisk : Busy::kCopy;
+}
+
+bool Schedule::may_be(Busy busy, const Work& work) const noexcept {
+  switch (busy) {
+    case Busy::kNothing:
+      return true;
+    case Busy::kCopy:
+      return copies_running_ < copy_limit_;
+    case Busy::kDisk:
+      return has_thread(*work.batch->line->disk);
+  }
+  return false;
+}
+
+Work Schedule::start_again(std::list<Work>::const_iterator place) noexcept {
+  std::list<Work> taken;
+  taken.splice(taken.begin(), resumed_, place);
+  Work work = std::move(taken.front());
+  begin_busy(work, busy_with(work));
+  return work;
+}
+
+void Schedule::begin_busy(Work& work, Busy busy) noexcept {
+  KVTIER_CHECK(work.busy == Busy::kNothing);
+  work.busy = busy;
+  if (busy == Busy::kCopy) ++copies_running_;
+  if (busy != Busy::kDisk) return;
+  DiskLoad& disk = *work.batch->line->disk;
+  ++disks_running_;
+  ++disk.threads;
+  if (work.batch->traits.reads_disk) ++disk.reads_running;
+  if (work.batch->traits.writes_disk) ++disk.writes_running;
+}
+
+void Schedule::end_busy(Work& work) noexcept {
+  const Busy busy = std::exchange(work.busy, Busy::kNothing);
+  if (busy == Busy::kCopy) --copies_running_;
+  if (busy != Busy::kDisk) return;
+  DiskLoad& disk = *work.batch->line->disk;
+  --disks_running_;
+  --disk.threads;
+  if (work.batch->traits.reads_disk) --disk.reads_running;
+  if (work.batch->traits.writes_disk) --disk.writes_running;
+}
+
+void Schedule::pause(Work& work) noexcept {
+  end_busy(work);
+}
+
+void Schedule::resume(Work&& work) {
+  resumed_.push_back(std::move(work));
+}
+
+void Schedule::finish(Work& work) noexcept {
+  if (!work.task) {
+    end_busy(work);
+    work.batch->line->bytes_in_flight -= work.op.bytes;
     return;
   }
-  const Batch& batch = *work.batch;
-  OpLine& line = *batch.line;
-  line.bytes_in_flight -= work.op.bytes;
-  if (line.disk == nullptr) {
-    --copies_running_;
-    return;
-  }
+  TaskLine& line = *work.task->line;
+  --line.running;
+  if (line.lane == Lane::kLong) --long_running_;
+  if (line.lane != Lane::kDisk) return;
   --disks_running_;
   --line.disk->threads;
-  if (batch.traits.reads_disk) --line.disk->reads_running;
-  if (batch.traits.writes_disk) --line.disk->writes_running;
+  const SharedStorage* const storage = disk_storage_of(*work.task);
+  if (storage != nullptr && line.waiting.empty()) work.task->client->storage_tasks.erase(storage);
 }
 
 }  // namespace kvtier

@@ -8,6 +8,7 @@
 // - A client's bytes in flight are bounded for each disk and direction, and for its copies of each direction; a single
 //   larger operation may run alone.
 // - While reads of a disk wait or run, at most one write to it is in flight.
+// - An operation that a GPU takes part in gives its thread back while it waits, and goes on before new ones begin.
 // - Copies and checks of memory, which keep a processor busy, leave one to the event loop.
 //
 // Nothing here depends on how many batches wait: a batch comes and goes in a constant time.
@@ -47,7 +48,11 @@ class Schedule {
   // Whether take() would give work.
   [[nodiscard]] bool can_start() const noexcept;
   // The work that take() gave has ended.
-  void finish(const Work& work) noexcept;
+  void finish(Work& work) noexcept;
+  // The operation that take() gave waits for a GPU: it keeps its bytes, and its thread does something else.
+  void pause(Work& work) noexcept;
+  // What it waited for has come: take() gives it again when a thread may go on with it.
+  void resume(Work&& work);
 
  private:
   [[nodiscard]] TaskLine& line_of(const Task& task);
@@ -59,6 +64,13 @@ class Schedule {
   [[nodiscard]] bool has_thread(const DiskLoad& disk) const noexcept;
   [[nodiscard]] Work start(TaskLine& line) noexcept;
   [[nodiscard]] Work start(Batch& batch) noexcept;
+  // Of the operations that go on, the one that may now, those towards the GPU first.
+  [[nodiscard]] std::list<Work>::const_iterator next_resumed() const noexcept;
+  [[nodiscard]] Work start_again(std::list<Work>::const_iterator place) noexcept;
+  [[nodiscard]] Busy busy_with(const Work& work) const noexcept;
+  [[nodiscard]] bool may_be(Busy busy, const Work& work) const noexcept;
+  void begin_busy(Work& work, Busy busy) noexcept;
+  void end_busy(Work& work) noexcept;
 
   const std::uint32_t long_limit_;
   const std::uint32_t disks_limit_;  // threads that may be in all disks' work
@@ -67,6 +79,8 @@ class Schedule {
   // Lines in which something waits, in no order.
   std::vector<OpLine*> op_lines_;
   std::vector<TaskLine*> task_lines_;
+  // Operations that waited for a GPU and go on.
+  std::list<Work> resumed_;
   // By StorageInfo::disk. They stay: there are few.
   std::unordered_map<std::uint64_t, DiskLoad> disks_;
   std::uint64_t number_ = 0;  // of the newest batch or task

@@ -30,9 +30,14 @@ Result<std::shared_ptr<SharedStorage>> SharedStorage::make(std::uint64_t id, std
   shared->id_ = id;
   shared->info_ = storage->info();
   shared->in_place_base_ = in_place_base_of(*storage);
-  if (shared->info_.persistent) {
+  for (const DevicePart& part : storage->device_parts()) {
+    Result<std::shared_ptr<DeviceLink>> link = DeviceLink::get(part.context);
+    if (!link.is_ok()) return link.status();
+    shared->links_.push_back(std::move(link).value());
+  }
+  if (shared->info_.persistent || shared->info_.on_device) {
     Result<SlotLayout> layout =
-        SlotLayout::make(LayoutKind::kContiguous, shared->info_.shape, run_blocks(shared->info_.slot_stride));
+        SlotLayout::make(LayoutKind::kContiguous, shared->info_.shape, run_blocks(shared->info_.shape.slot_stride()));
     if (!layout.is_ok()) return layout.status();
     shared->staging_layout_ = std::move(layout).value();
   }
@@ -45,6 +50,7 @@ void SharedStorage::destroy() noexcept {
   in_place_base_ = nullptr;
   storage_.reset();
   keeps_.reset();
+  links_.clear();
 }
 
 }  // namespace kvtier

@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "layout/slot_layout.h"
 #include "storage/storage.h"
+#include "transfer/device/device_link.h"
 
 namespace kvtier {
 
@@ -27,8 +30,11 @@ class SharedStorage {
   [[nodiscard]] std::byte* slot_in_place(std::uint32_t slot) const noexcept {
     return in_place_base_ == nullptr ? nullptr : in_place_base_ + std::size_t{slot} * info_.slot_stride;
   }
-  // A view of a staging buffer as slots of this storage's shape; for persistent storages only.
+  // A view of a staging buffer as slots of this storage's shape; for storages that are persistent or on a device.
   [[nodiscard]] const SlotLayout& staging_layout() const noexcept { return *staging_layout_; }
+
+  // On a device: one for each of the storage's device_parts().
+  [[nodiscard]] std::span<const std::shared_ptr<DeviceLink>> links() const noexcept { return links_; }
 
   // Destroys the storage and lets go of what it kept. Precondition: nobody uses it and nobody will.
   void destroy() noexcept;
@@ -48,6 +54,7 @@ class SharedStorage {
   StorageInfo info_;
   std::byte* in_place_base_ = nullptr;
   std::optional<SlotLayout> staging_layout_;
+  std::vector<std::shared_ptr<DeviceLink>> links_;
   // Destroyed in reverse order: first the storage, then what it stands on.
   std::shared_ptr<const void> keeps_;
   std::unique_ptr<Storage> storage_;

@@ -43,8 +43,9 @@ describe('the native half', () => {
     ])
   })
 
-  test('only the binding includes Node-API', () => {
+  test('only the binding, and the header for other addons, includes Node-API', () => {
     write('native/binding/addon.cc', '#include <napi.h>', '#include <node_api.h>')
+    write('native/include/kvtier.h', '#include <node_api.h>')
     write('native/storage/slab.cc', '#include <napi.h>')
     expect(checkNative(base)).toEqual([
       { file: 'native/storage/slab.cc', line: 1, message: expect.stringContaining('binding only') },

@@ -170,6 +170,7 @@ class FakeDisk final : public Storage {
 class Reports final : public Listener {
  public:
   struct Entry {
+    unsigned ready = 0;
     unsigned done = 0;
     unsigned settled = 0;
     bool in_order = true;
@@ -183,6 +184,10 @@ class Reports final : public Listener {
       const std::lock_guard guard(mutex_);
       ++count_;
       Entry& entry = entries_[report.ticket];
+      if (report.ready) {
+        ++entry.ready;
+        entry.in_order = entry.in_order && entry.done == 0;
+      }
       if (report.done) {
         ++entry.done;
         entry.outcomes = std::move(report.outcomes);
@@ -199,6 +204,11 @@ class Reports final : public Listener {
   }
   void storage_closed(std::uint64_t) noexcept override {}
 
+  Entry ready(std::uint32_t ticket) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return entries_[ticket].ready > 0; });
+    return entries_[ticket];
+  }
   Entry done(std::uint32_t ticket) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return entries_[ticket].done > 0; });

@@ -410,5 +410,70 @@ TEST_CASE("all that waits of a client can be found and dropped") {
   CHECK(bench.take().is_nothing());
 }
 
+// An operation that waits for a GPU, and what it does when it goes on.
+Work paused(Bench& bench, DeviceStep next) {
+  Work work = bench.take();
+  work.device = std::make_unique<DeviceOp>(work.op.count);
+  work.device->step = next;
+  bench.schedule.pause(work);
+  return work;
+}
+
+TEST_CASE("an operation that waits for a GPU keeps its bytes and gives its thread back") {
+  Bench bench(8, 1);
+  const auto client = bench.client(2 * kOpBytes);
+  bench.add(client, TransferPath::kMemoryToMemoryChecked, false, 3);
+  Work first = paused(bench, DeviceStep::kCheck);
+  Work second = paused(bench, DeviceStep::kCheck);
+  // The third has a thread, but no bytes.
+  CHECK(!bench.schedule.can_start());
+  bench.schedule.finish(first);
+  CHECK(bench.schedule.can_start());
+  Work third = bench.take();
+  bench.schedule.finish(third);
+  bench.schedule.finish(second);
+  CHECK(!bench.schedule.can_start());
+}
+
+TEST_CASE(
+    "operations that go on come before new ones, those towards the GPU first, and no more at a time than may copy") {
+  Bench bench(8, 1);
+  const auto client = bench.client();
+  const auto away = bench.add(client, TransferPath::kMemoryToMemoryChecked, false, 1);
+  Work from_gpu = paused(bench, DeviceStep::kCheck);
+  const auto towards = bench.add(client, TransferPath::kMemoryToMemory, true, 1);
+  Work to_gpu = paused(bench, DeviceStep::kMove);
+  const auto fresh = bench.add(client, TransferPath::kMemoryToMemory, true, 1);
+  bench.schedule.resume(std::move(from_gpu));
+  bench.schedule.resume(std::move(to_gpu));
+  Work next = bench.take();
+  CHECK(next.batch == towards);
+  CHECK(!bench.schedule.can_start());
+  bench.schedule.finish(next);
+  next = bench.take();
+  CHECK(next.batch == away);
+  bench.schedule.finish(next);
+  next = bench.take();
+  CHECK(next.batch == fresh);
+  bench.schedule.finish(next);
+}
+
+TEST_CASE("an operation that goes on with its disk needs a thread of that disk") {
+  // Of four threads a single disk gets two.
+  Bench bench(4, 4);
+  const auto client = bench.client();
+  bench.add(client, TransferPath::kSlabToMemoryVia, true, 3);
+  Work waiting = paused(bench, DeviceStep::kMove);
+  Work second = bench.take();
+  Work third = bench.take();
+  bench.schedule.resume(std::move(waiting));
+  CHECK(!bench.schedule.can_start());
+  bench.schedule.finish(second);
+  Work again = bench.take();
+  CHECK(again.device != nullptr);
+  bench.schedule.finish(again);
+  bench.schedule.finish(third);
+}
+
 }  // namespace
 }  // namespace kvtier
