@@ -124,6 +124,7 @@ Napi::Value start_probe(AddonData& data, const Napi::CallbackInfo& info) {
   ProbeOptions options;
   options.directory = read_string(info[1], "directory");
   options.cuda_library = cuda_library_from_environment();
+  options.cufile_library = cufile_library_from_environment();
   start_task(data, ticket, options.directory.empty() ? Lane::kLong : Lane::kDisk, {}, [options] {
     return TaskOutcome{Code::kOk, {}, std::make_unique<ProbeResult>(probe_machine(options))};
   });

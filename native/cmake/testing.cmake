@@ -43,6 +43,10 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/testing
                                                BUILD_RPATH "$ORIGIN")
   endforeach()
+  # An engine's streams, events and memory on the simulated driver, and its controls, for TypeScript tests.
+  kvtier_addon(kvtier_sim_engine OUTPUT testing SOURCES ${kvtier_sim_dir}/engine/sim_engine.cc)
+  target_link_libraries(kvtier_sim_engine PRIVATE kvtier_sim_cuda)
+  set_target_properties(kvtier_sim_engine PROPERTIES BUILD_RPATH "$ORIGIN")
 endif()
 
 # A sanitizer's build is for tests alone.
@@ -82,10 +86,16 @@ else()
     target_compile_definitions(kvtier_unit_tests PRIVATE
                                KVTIER_FAKE_CUDA_PREFIX="${PROJECT_BINARY_DIR}/testing/libkvtier_fake_cuda_")
   endif()
-  # For the one test that compares kvtier's declarations with the vendor's.
+  # For the two tests that compare kvtier's declarations with the vendor's. cufile.h is not in every toolkit.
   if(KVTIER_CUDA_INCLUDE)
+    find_path(KVTIER_CUFILE_INCLUDE cufile.h HINTS ${KVTIER_CUDA_INCLUDE})
+    set(kvtier_vendor_headers "-isystem;${KVTIER_CUDA_INCLUDE}")
+    if(KVTIER_CUFILE_INCLUDE)
+      list(APPEND kvtier_vendor_headers "-isystem;${KVTIER_CUFILE_INCLUDE}")
+    endif()
     set_source_files_properties(${kvtier_test_dir}/native/platform/cuda/cuda_abi_test.cc
-                                PROPERTIES COMPILE_OPTIONS "-isystem;${KVTIER_CUDA_INCLUDE}")
+                                ${kvtier_test_dir}/native/platform/cufile/cufile_abi_test.cc
+                                PROPERTIES COMPILE_OPTIONS "${kvtier_vendor_headers}")
   endif()
   add_test(NAME native COMMAND kvtier_unit_tests)
 endif()

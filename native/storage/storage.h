@@ -18,6 +18,8 @@
 
 namespace kvtier {
 
+class CufileBuffer;
+
 // What a storage can do; plans are made from these, never from a kind's name.
 struct StorageInfo {
   const char* kind = "";
@@ -28,6 +30,7 @@ struct StorageInfo {
   bool on_device = false;         // device_parts() works: blocks are copied by GPUs
   bool keeps_checksums = false;   // checksum_at()/set_checksum() work
   bool persistent = false;        // write_run()/read_run() work; survives the process
+  bool direct_device = false;     // read_run_to_device()/write_run_from_device() work
   bool borrowed = false;          // the memory belongs to whoever lent it
   std::uint64_t disk = 0;         // persistent: which disk it lies on; storages of one disk are taken to stall together
 };
@@ -39,6 +42,13 @@ struct DevicePart {
   const SlotLayout* layout = nullptr;
   std::span<const std::uint64_t> regions;
   std::uint64_t host_offset = 0;
+};
+
+// Where a block's bytes are in device memory for a direct transfer: `slot_stride` bytes in canonical order, at a
+// multiple of 4 KiB from the start of registered memory.
+struct DevicePayload {
+  const CufileBuffer* buffer = nullptr;
+  std::uint64_t offset = 0;
 };
 
 // What a persistent storage keeps beside a block's bytes.
@@ -89,6 +99,13 @@ class Storage {
   // persistent. Reads consecutive slots into payloads[i] (slot_stride bytes each, 4 KiB aligned). The caller verifies
   // against checksum_at().
   [[nodiscard]] virtual Status read_run(std::uint32_t first_slot, std::span<std::byte* const> payloads) noexcept;
+  // direct_device. As the two above, between the slots and device memory without a copy in host memory. Neither waits
+  // for a stream: what fills the memory has run before, and nothing uses it until the call returns. After a failure the
+  // memory of a read holds anything.
+  [[nodiscard]] virtual Status write_run_from_device(std::uint32_t first_slot, std::span<const DevicePayload> payloads,
+                                                     std::span<const BlockRecord> records) noexcept;
+  [[nodiscard]] virtual Status read_run_to_device(std::uint32_t first_slot,
+                                                  std::span<const DevicePayload> payloads) noexcept;
   // persistent. Makes the slots' records unreadable, so that a restart does not find them.
   [[nodiscard]] virtual Status erase(std::span<const std::uint32_t> slots) noexcept;
   // persistent. Everything written so far survives a power loss after this.

@@ -1,37 +1,43 @@
 #include "platform/probe/cufile_probe.h"
 
-#include "platform/dynamic_library.h"
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "platform/cufile/verify_direct.h"
+#include "platform/file_descriptor.h"
 
 namespace kvtier {
 namespace {
 
-// The one name that every installation has; libcufile.so comes with development packages only.
-constexpr const char* kLibrary = "libcufile.so.0";
-// What the gds storage cannot do without.
-constexpr const char* kNeeded[] = {"cuFileDriverOpen",  "cuFileHandleRegister",     "cuFileHandleDeregister",
-                                   "cuFileBufRegister", "cuFileBufDeregister",      "cuFileRead",
-                                   "cuFileWrite",       "cuFileDriverGetProperties"};
+// One transfer each way between the directory and the first GPU that cuFile reaches.
+Status try_in(const CufileDriver& driver, const std::string& directory) {
+  for (const CudaDevice& device : driver.cuda().devices()) {
+    if (!driver.check_device(device)) continue;
+    const auto context = CudaContext::retain(driver.cuda(), device.ordinal);
+    if (!context) return context.status();
+    const FileDescriptor folder(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder.is_open()) {
+      return Status::from_errno(errno, "direct transfers were not tried in " + directory);
+    }
+    return verify_direct(driver, context.value(), folder.get(), directory);
+  }
+  return Status(Code::kUnsupported, "no GPU lets cuFile at its memory");
+}
 
 }  // namespace
 
-CufileProbe probe_cufile(bool has_device) {
+CufileProbe probe_cufile(const std::string& cuda_library, const std::string& library, const std::string& directory) {
+  const CufileDriver& driver = CufileDriver::get(cuda_library, library);
   CufileProbe probe;
-  if (!has_device) {
-    probe.reason = "not looked for: cuFile needs a GPU";
-    return probe;
+  probe.state = driver.state();
+  probe.available = driver.is_ready();
+  probe.reason = driver.reason();
+  if (!probe.available || directory.empty()) return probe;
+  if (const Status status = try_in(driver, directory); !status) {
+    probe.available = false;
+    probe.reason = status.message();
   }
-  const auto library = DynamicLibrary::open(kLibrary, DynamicLibrary::Lifetime::kProcess);
-  if (!library) {
-    probe.reason = std::string(kLibrary) + " cannot be loaded (" + library.status().message() +
-                   "): for direct reads into the GPU, install GPUDirect Storage (package gds-tools or libcufile)";
-    return probe;
-  }
-  for (const char* const name : kNeeded) {
-    if (library.value().function<void()>(name) != nullptr) continue;
-    probe.reason = std::string(kLibrary) + " lacks " + name + ": update GPUDirect Storage";
-    return probe;
-  }
-  probe.available = true;
   return probe;
 }
 

@@ -79,7 +79,7 @@ ProbeReport probe_machine(const ProbeOptions& options) {
   report.huge_pages = huge_pages_of(read_text_file(kHugePagesFile));
   report.numa = probe_numa();
   report.cuda = probe_cuda(options.cuda_library);
-  report.cufile = probe_cufile(report.cuda.available);
+  report.cufile = probe_cufile(options.cuda_library, options.cufile_library, options.directory);
   report.io_uring = probe_io_uring();
   if (!options.directory.empty()) report.directory = probe_directory(options.directory);
   return report;

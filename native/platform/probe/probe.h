@@ -16,8 +16,9 @@
 namespace kvtier {
 
 struct ProbeOptions {
-  std::string directory;     // empty: no directory is asked about
-  std::string cuda_library;  // the driver's file; empty: libcuda.so.1
+  std::string directory;       // empty: no directory is asked about
+  std::string cuda_library;    // the driver's file; empty: libcuda.so.1
+  std::string cufile_library;  // cuFile's file; empty: libcufile.so.0
 };
 
 struct HugePagesProbe {

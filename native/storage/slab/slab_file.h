@@ -26,6 +26,8 @@ class SlabFile {
   void keep() noexcept { remove_at_exit_ = false; }
   [[nodiscard]] bool created() const noexcept { return created_; }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // For opening the same file once more.
+  [[nodiscard]] int descriptor() const noexcept { return file_.get(); }
   [[nodiscard]] Result<std::uint64_t> size() const;
   // A number for the disk that the file lies on, or the file system that a machine reaches it through.
   [[nodiscard]] Result<std::uint64_t> disk() const;

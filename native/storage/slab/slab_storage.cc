@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "memory/host_buffer.h"
+#include "storage/gds/direct_slab.h"
 #include "storage/slab/record.h"
 #include "storage/slab/recover.h"
 #include "storage/slab/slab_file.h"
@@ -74,7 +75,8 @@ struct SlabStorage::Files {
   bool read_only = false;
   std::atomic<std::uint64_t> next_sequence{1};
   HostBuffer checksum_memory;
-  std::span<Checksum> checksums;  // one a slot
+  std::span<Checksum> checksums;                  // one a slot
+  std::unique_ptr<const DirectSlab> direct_slab;  // nullptr: no direct transfers
 
   // The first sync that failed, as later ones report it; OK while none has.
   [[nodiscard]] Status sync_failure() {
@@ -160,13 +162,28 @@ Status SlabStorage::check_slots(std::uint32_t first_slot, std::size_t count) con
                                            std::to_string(info_.slot_count));
 }
 
-Status SlabStorage::write_run(std::uint32_t first_slot, std::span<const std::byte* const> payloads,
-                              std::span<const BlockRecord> records) noexcept {
-  KVTIER_CHECK(payloads.size() == records.size());
+Status SlabStorage::open_direct(const CufileDriver& driver) {
+  const SlabFile& slab = files_->opened.slab;
+  if (files_->read_only) return looking_only(slab);
+  if (!direct_) {
+    return Status(Code::kUnsupported, slab.path() +
+                                          " is not open for direct I/O (O_DIRECT), which transfers between "
+                                          "it and a GPU need");
+  }
+  auto opened = DirectSlab::open(driver, slab, info_.slot_stride);
+  if (!opened.is_ok()) return opened.status();
+  files_->direct_slab = std::move(opened).value();
+  info_.direct_device = true;
+  return Status::ok();
+}
+
+template <typename WritePayloads>
+Status SlabStorage::store_run(std::uint32_t first_slot, std::span<const BlockRecord> records,
+                              WritePayloads write_payloads) {
   if (files_->read_only) return looking_only(files_->opened.slab);
   if (Status status = check_slots(first_slot, records.size()); !status.is_ok()) return status;
 
-  Status status = write_payloads(first_slot, payloads);
+  Status status = write_payloads();
   if (status.is_ok()) status = write_records(first_slot, records);
   for (std::size_t i = 0; i < records.size(); ++i) {
     set_checksum(first_slot + static_cast<std::uint32_t>(i), status.is_ok() ? records[i].checksum : Checksum{});
@@ -174,6 +191,19 @@ Status SlabStorage::write_run(std::uint32_t first_slot, std::span<const std::byt
   // The records that were there may describe bytes that are gone. What cannot be erased either will fail its check.
   if (!status.is_ok()) (void)write_zero_records(files_->opened.table, first_slot, records.size());
   return status;
+}
+
+Status SlabStorage::write_run(std::uint32_t first_slot, std::span<const std::byte* const> payloads,
+                              std::span<const BlockRecord> records) noexcept {
+  KVTIER_CHECK(payloads.size() == records.size());
+  return store_run(first_slot, records, [&] { return write_payloads(first_slot, payloads); });
+}
+
+Status SlabStorage::write_run_from_device(std::uint32_t first_slot, std::span<const DevicePayload> payloads,
+                                          std::span<const BlockRecord> records) noexcept {
+  KVTIER_CHECK(payloads.size() == records.size());
+  if (files_->direct_slab == nullptr) return Storage::write_run_from_device(first_slot, payloads, records);
+  return store_run(first_slot, records, [&] { return files_->direct_slab->write(first_slot, payloads); });
 }
 
 Status SlabStorage::write_payloads(std::uint32_t first_slot, std::span<const std::byte* const> payloads) const {
@@ -209,6 +239,12 @@ Status SlabStorage::read_run(std::uint32_t first_slot, std::span<std::byte* cons
   return move_run(
       payloads, first_slot * info_.slot_stride, info_.slot_stride,
       [this](std::span<iovec> parts, std::uint64_t offset) { return files_->opened.slab.read(parts, offset); });
+}
+
+Status SlabStorage::read_run_to_device(std::uint32_t first_slot, std::span<const DevicePayload> payloads) noexcept {
+  if (files_->direct_slab == nullptr) return Storage::read_run_to_device(first_slot, payloads);
+  if (Status status = check_slots(first_slot, payloads.size()); !status.is_ok()) return status;
+  return files_->direct_slab->read(first_slot, payloads);
 }
 
 Status SlabStorage::erase(std::span<const std::uint32_t> slots) noexcept {

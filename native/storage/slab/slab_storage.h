@@ -15,6 +15,9 @@
 
 namespace kvtier {
 
+class CufileDriver;
+class DirectSlab;
+
 struct SlabOptions {
   std::uint32_t group = 0;  // number of the layer group
   GroupShape shape;
@@ -55,6 +58,12 @@ class SlabStorage final : public Storage {
                                                                            std::uint32_t group);
   ~SlabStorage() override;
 
+  // Lets runs move between the slab and GPUs' memory by cuFile from now on (StorageInfo::direct_device); before anybody
+  // else has the storage. verify_direct() has said that it works in this directory. The storage works as before where
+  // this fails: kUnsupported (cuFile is not ready or does not take the file, or the slab is not open for direct I/O),
+  // kNotWritable (opened for looking only), kIo.
+  [[nodiscard]] Status open_direct(const CufileDriver& driver);
+
   [[nodiscard]] const StorageInfo& info() const noexcept override { return info_; }
   [[nodiscard]] bool direct() const noexcept { return direct_; }
   [[nodiscard]] std::uint64_t store_id() const noexcept { return store_id_; }
@@ -72,6 +81,10 @@ class SlabStorage final : public Storage {
   [[nodiscard]] Status write_run(std::uint32_t first_slot, std::span<const std::byte* const> payloads,
                                  std::span<const BlockRecord> records) noexcept override;
   [[nodiscard]] Status read_run(std::uint32_t first_slot, std::span<std::byte* const> payloads) noexcept override;
+  [[nodiscard]] Status write_run_from_device(std::uint32_t first_slot, std::span<const DevicePayload> payloads,
+                                             std::span<const BlockRecord> records) noexcept override;
+  [[nodiscard]] Status read_run_to_device(std::uint32_t first_slot,
+                                          std::span<const DevicePayload> payloads) noexcept override;
   [[nodiscard]] Status erase(std::span<const std::uint32_t> slots) noexcept override;
   // Fails for good once it has failed: the system may have dropped what it could not write, and would then report
   // success.
@@ -82,6 +95,10 @@ class SlabStorage final : public Storage {
   SlabStorage();
   [[nodiscard]] static Result<std::unique_ptr<SlabStorage>> adopt(std::unique_ptr<Files> files);
   [[nodiscard]] Status check_slots(std::uint32_t first_slot, std::size_t count) const;
+  // The part that all writes share: `write_payloads` brings the bytes into the slots.
+  template <typename WritePayloads>
+  [[nodiscard]] Status store_run(std::uint32_t first_slot, std::span<const BlockRecord> records,
+                                 WritePayloads write_payloads);
   [[nodiscard]] Status write_payloads(std::uint32_t first_slot, std::span<const std::byte* const> payloads) const;
   [[nodiscard]] Status write_records(std::uint32_t first_slot, std::span<const BlockRecord> records) const;
 

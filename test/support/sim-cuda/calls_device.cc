@@ -94,8 +94,10 @@ Error device_get_attribute(int* value, DeviceAttribute attribute, Device device)
       *value = 3;
       return Error::kSuccess;
     case DeviceAttribute::kUnifiedAddressing:
-    case DeviceAttribute::kGpuDirectRdmaSupported:
       *value = 1;
+      return Error::kSuccess;
+    case DeviceAttribute::kGpuDirectRdmaSupported:
+      *value = settings.rdma ? 1 : 0;
       return Error::kSuccess;
     case DeviceAttribute::kComputeCapabilityMajor:
       *value = settings.capability_major;

@@ -133,6 +133,7 @@ const std::map<std::string_view, Apply>& appliers() {
       {"stream_values", flag(&Settings::stream_values)},
       {"peers", flag(&Settings::peers)},
       {"reuse", flag(&Settings::reuse)},
+      {"rdma", flag(&Settings::rdma)},
       {"hold", flag(&Settings::hold)},
       {"abort", flag(&Settings::abort)},
       {"fail", [](Settings& settings, std::string_view value,

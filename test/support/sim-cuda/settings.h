@@ -49,6 +49,7 @@ struct Settings {
   bool stream_values = true;
   bool peers = true;
   bool reuse = false;  // the addresses of freed device memory are handed out again at once
+  bool rdma = true;
   bool hold = false;
   bool abort = false;
   std::vector<CallFailure> call_failures;

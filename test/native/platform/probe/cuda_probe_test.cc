@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 #include <string>
 
-#include "platform/probe/cufile_probe.h"
 #if defined(__linux__)
 #include "../cuda/fake_library.h"
 
@@ -39,10 +38,4 @@ TEST_CASE("without a driver the probe says so, and has no version") {
   CHECK(absent.state == kvtier::CudaState::kAbsent);
   CHECK(absent.reason.find("was not found") != std::string::npos);
   CHECK(absent.driver_version.empty());
-}
-
-TEST_CASE("cuFile is not looked for without a device") {
-  const kvtier::CufileProbe result = kvtier::probe_cufile(false);
-  CHECK_FALSE(result.available);
-  CHECK(result.reason.find("needs a GPU") != std::string::npos);
 }

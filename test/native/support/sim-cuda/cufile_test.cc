@@ -25,6 +25,8 @@ struct CuFile {
     library.find("cuFileUseCount", use_count);
     library.find("cuFileDriverGetProperties", get_properties);
     library.find("cuFileSetParameterSizeT", set_parameter);
+    library.find("cuFileSetParameterBool", set_switch);
+    library.find("cuFileGetParameterBool", get_switch);
     library.find("cuFileHandleRegister", handle_register);
     library.find("cuFileHandleDeregister", handle_deregister);
     library.find("cuFileBufRegister", buffer_register);
@@ -46,6 +48,8 @@ struct CuFile {
   long (*use_count)() = nullptr;
   cufile::Result (*get_properties)(cufile::Properties*) = nullptr;
   cufile::Result (*set_parameter)(int, std::size_t) = nullptr;
+  cufile::Result (*set_switch)(int, bool) = nullptr;
+  cufile::Result (*get_switch)(int, bool*) = nullptr;
   cufile::Result (*handle_register)(cufile::Handle*, cufile::Description*) = nullptr;
   void (*handle_deregister)(cufile::Handle) = nullptr;
   cufile::Result (*buffer_register)(const void*, std::size_t, int) = nullptr;
@@ -235,7 +239,7 @@ TEST_CASE("sim-cufile: without its kernel driver nothing opens, and parameters c
   file.reset("driver=0 version=1140");
   CHECK(file.get_version(&version).error == 0);
   CHECK(version == 1140);
-  CHECK(file.driver_open().error == 5033);
+  CHECK(file.driver_open().error == 5001);
   CHECK(file.buffer_register(pointer(world.allocate(4096)), 4096, 0).error == 5033);
   CHECK(file.driver_close().error == 5001);
   file.reset("fail=cuFileDriverOpen:1:5011");
@@ -249,4 +253,32 @@ TEST_CASE("sim-cufile: without its kernel driver nothing opens, and parameters c
   CHECK(file.set_parameter(5, 1024).error == 5026);
   CHECK(has(world.violation(), "too late"));
   CHECK(file.driver_close().error == 0);
+}
+
+TEST_CASE("sim-cufile: its compatibility mode stands in for the kernel driver, unless a parameter forbids it") {
+  const World world;
+  const CuFile file;
+  cufile::Properties properties;
+  bool allowed = false;
+  file.reset("driver=0 compat=1");
+  CHECK(file.driver_open().error == 0);
+  CHECK(file.get_properties(&properties).error == 0);
+  CHECK(properties.nvfs_major == 0);
+  CHECK(properties.control_flags == 2);
+  file.reset("driver=0 compat=1");
+  CHECK(file.set_switch(cufile::kAllowCompatMode, false).error == 0);
+  CHECK(file.driver_open().error == 5001);
+  // What forces it counts more than a parameter.
+  file.reset("forced=1");
+  CHECK(file.set_switch(cufile::kAllowCompatMode, false).error == 0);
+  CHECK(file.get_switch(cufile::kAllowCompatMode, &allowed).error == 0);
+  CHECK(allowed);
+  CHECK(file.driver_open().error == 0);
+  const TestFile data(O_DIRECT);
+  cufile::Handle handle = nullptr;
+  cufile::Description description = data.description();
+  REQUIRE(file.handle_register(&handle, &description).error == 0);
+  CHECK(file.write(handle, pointer(world.allocate(4096, 1)), 4096, 0, 0) == 4096);
+  CHECK(file.count("compat") == 1);
+  file.handle_deregister(handle);
 }

@@ -57,7 +57,7 @@ KVTIER_SIM_CUFILE Result cuFileDriverOpen() {
   State& all = state();
   const Lock guard(all.mutex);
   if (const int code = all.enter("cuFileDriverOpen"); code != 0) return {code};
-  if (!all.has_driver) return {kNvfsSetupError};
+  if (!all.has_driver && !all.allows_compat()) return {kDriverNotInitialized};
   ++all.opens;
   return {};
 }
@@ -82,12 +82,13 @@ KVTIER_SIM_CUFILE Result cuFileDriverGetProperties(Properties* properties) {
   if (properties == nullptr) return {kInvalidValue};
   if (all.opens == 0) return {kDriverNotInitialized};
   constexpr unsigned kNvme = 1U << 4U;
-  *properties = Properties{.nvfs_major = 2,
-                           .nvfs_minor = 28,
+  constexpr unsigned kCompat = 1U << 1U;
+  *properties = Properties{.nvfs_major = all.has_driver ? 2U : 0U,
+                           .nvfs_minor = all.has_driver ? 28U : 0U,
                            .poll_threshold_kb = 4,
                            .direct_io_kb_max = 16384,
-                           .status_flags = kNvme,
-                           .control_flags = 0,
+                           .status_flags = all.has_driver ? kNvme : 0,
+                           .control_flags = all.allows_compat() ? kCompat : 0,
                            .feature_flags = 0,
                            .device_cache_kb_max = 131072,
                            .buffer_cache_kb = 1024,
@@ -121,6 +122,16 @@ KVTIER_SIM_CUFILE Result cuFileSetParameterSizeT(int parameter, std::size_t valu
 KVTIER_SIM_CUFILE Result cuFileSetParameterBool(int parameter, bool value) {
   const Lock guard(state().mutex);
   return set_parameter("cuFileSetParameterBool", state().switches, parameter, value);
+}
+
+KVTIER_SIM_CUFILE Result cuFileGetParameterBool(int parameter, bool* value) {
+  State& all = state();
+  const Lock guard(all.mutex);
+  if (const int code = all.enter("cuFileGetParameterBool"); code != 0) return {code};
+  if (value == nullptr) return {kInvalidValue};
+  const auto found = all.switches.find(parameter);
+  *value = parameter == kAllowCompatMode ? all.allows_compat() : found != all.switches.end() && found->second;
+  return {};
 }
 
 KVTIER_SIM_CUFILE Result cuFileSetParameterString(int parameter, const char* value) {

@@ -27,7 +27,7 @@ constexpr std::uintptr_t kFirstHandle = std::uintptr_t{0x0BADF11E} << 32U;
 
 // Files and buffers that are named before cuFileDriverOpen open the driver.
 int open_driver(State& all) {
-  if (!all.has_driver) return kNvfsSetupError;
+  if (!all.has_driver && !all.allows_compat()) return kNvfsSetupError;
   if (all.opens == 0) all.opens = 1;
   return 0;
 }
@@ -102,6 +102,7 @@ ssize_t run(const Transfer& transfer) {
   const std::size_t bytes = all.limit(transfer.bytes);
   if (!transfer.is_aligned()) ++all.counts["unaligned"];
   if (!file.is_direct) ++all.counts["indirect"];
+  if (!all.has_driver || all.forced) ++all.counts["compat"];
   const bool direct = transfer.is_aligned() && bytes % kAlignmentBytes == 0;
   const int fd = direct || !file.is_direct ? file.fd : file.buffered.get();
   guard.unlock();

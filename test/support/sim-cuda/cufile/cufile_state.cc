@@ -55,6 +55,10 @@ void State::apply(std::string_view settings) {
       version = static_cast<int>(number(value, setting));
     } else if (name == "driver") {
       has_driver = number(value, setting) != 0;
+    } else if (name == "compat") {
+      compat = number(value, setting) != 0;
+    } else if (name == "forced") {
+      forced = number(value, setting) != 0;
     } else if (name == "short") {
       const std::uint64_t nth = number(take(value, ':'), setting);
       shortenings.push_back(Shortening{nth, number(value, setting), 0});
@@ -74,6 +78,8 @@ void State::apply(std::string_view settings) {
 void State::reset(const char* settings) {
   version = 1150;
   has_driver = true;
+  compat = false;
+  forced = false;
   opens = 0;
   files.clear();
   buffers.clear();
@@ -92,12 +98,17 @@ int State::enter(std::string_view function) {
   ++calls[std::string(function)];
   int code = 0;
   for (Failure& failure : failures) {
-    if (failure.function != function) continue;
+    if (!failure.function.empty() && failure.function != function) continue;
     ++failure.seen;
     const bool hit = failure.seen >= failure.nth && (failure.times == 0 || failure.seen - failure.nth < failure.times);
     if (hit && code == 0) code = failure.code;
   }
   return code;
+}
+
+bool State::allows_compat() const {
+  const auto set = switches.find(kAllowCompatMode);
+  return forced || (set != switches.end() ? set->second : compat);
 }
 
 std::size_t State::limit(std::size_t bytes) {
@@ -122,7 +133,7 @@ extern "C" KVTIER_SIM_EXPORT void kvtier_sim_cufile_fail_call(const char* functi
                                                               std::uint64_t times) {
   State& all = state();
   const std::lock_guard<std::mutex> guard(all.mutex);
-  all.failures.push_back({.function = function, .nth = nth, .times = times, .code = code});
+  all.failures.push_back({.function = function != nullptr ? function : "", .nth = nth, .times = times, .code = code});
 }
 
 extern "C" KVTIER_SIM_EXPORT void kvtier_sim_cufile_shorten(std::uint64_t nth, std::size_t bytes) {

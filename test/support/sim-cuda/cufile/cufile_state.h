@@ -28,7 +28,7 @@ struct Buffer {
 };
 
 struct Failure {
-  std::string function;
+  std::string function;  // empty: any
   std::uint64_t nth = 1;
   std::uint64_t times = 1;  // 0: without end
   int code = 0;
@@ -48,12 +48,16 @@ struct State {
 
   // Counts a call; the code that it has to fail with, or 0.
   [[nodiscard]] int enter(std::string_view function);
+  // Whether cuFile may move bytes through host memory by itself.
+  [[nodiscard]] bool allows_compat() const;
   // How many bytes the transfer that starts may move.
   [[nodiscard]] std::size_t limit(std::size_t bytes);
 
   std::mutex mutex;  // guards all below; not held while bytes move
   int version = 1150;
   bool has_driver = true;
+  bool compat = false;  // the configuration allows the compatibility mode, unless a parameter says otherwise
+  bool forced = false;  // the configuration forces it, whatever the parameters say
   long opens = 0;
   std::map<std::uintptr_t, File> files;  // by handle
   std::uintptr_t files_given = 0;

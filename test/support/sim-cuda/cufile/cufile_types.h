@@ -28,6 +28,9 @@ inline constexpr int kHandleAlreadyRegistered = 5028;
 inline constexpr int kNvfsSetupError = 5033;
 inline constexpr int kInvalidContext = 5047;
 
+// CUFileBoolConfigParameter_t
+inline constexpr int kAllowCompatMode = 1;
+
 using Handle = void*;
 
 // CUfileDescr_t

@@ -11,8 +11,8 @@ extern "C" {
 // environment's alone. ../README.md lists them. No other thread may be inside the library.
 void kvtier_sim_cufile_reset(const char* settings);
 
-// Calls number nth to nth + times - 1 of a function, 1 being the next, fail with a code of cuFile (5000 and more), or,
-// reads and writes alone, with an errno. times 0: without end.
+// Calls number nth to nth + times - 1 of a function (nullptr: of any), 1 being the next, fail with a code of cuFile
+// (5000 and more), or, reads and writes alone, with an errno. times 0: without end.
 void kvtier_sim_cufile_fail_call(const char* function, std::uint64_t nth, int code, std::uint64_t times);
 
 // The nth read or write from now, 1 being the next, moves at most that many bytes.
@@ -23,7 +23,8 @@ std::uint64_t kvtier_sim_cufile_calls(const char* function);
 
 // A count by name: "handles", "buffers" (registered now), and, since the last reset, "unregistered" (transfers to
 // memory that was not registered), "sub_pointer" (to a registered buffer by another address than its base), "unaligned"
-// (not by 4 KiB), "indirect" (on a file without O_DIRECT): the slow ways. "refused_files": by their open flags.
+// (not by 4 KiB), "indirect" (on a file without O_DIRECT), "compat" (in
+// compatibility mode): the slow ways. "refused_files": by their open flags.
 std::uint64_t kvtier_sim_cufile_count(const char* what);
 
 }  // extern "C"
