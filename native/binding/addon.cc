@@ -27,7 +27,7 @@ Napi::Object mount_all(Napi::Env env, Napi::Object exports) {
   mount<start_borrow_device>(exports, "startBorrowDevice");
   // startImportDevice(ticket: number, kind: LayoutKindName, shape: GroupShape, slotCount: number,
   //                   ordinals: Uint32Array, handles: readonly Uint8Array[], offsets: Float64Array,
-  //                   bytes: Float64Array): void
+  //                   bytes: Float64Array, owner?: number): void
   mount<start_import_device>(exports, "startImportDevice");
   // deviceRanges(storage: StorageHandle): DeviceRanges
   mount<device_ranges>(exports, "deviceRanges");
@@ -48,7 +48,7 @@ Napi::Object mount_all(Napi::Env env, Napi::Object exports) {
   // startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
   mount<start_open_store>(exports, "startOpenStore");
   // startOpenSlab(ticket: number, store: StoreHandle, group: number, shape: GroupShape, slotCount: number,
-  //               direct: boolean, keepOrphans: boolean): void
+  //               direct: boolean, keepOrphans: boolean, directFor?: StorageHandle | null): void
   mount<start_open_slab>(exports, "startOpenSlab");
   // startInspectSlab(ticket: number, directory: string, group: number): void
   mount<start_inspect_slab>(exports, "startInspectSlab");

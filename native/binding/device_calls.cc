@@ -206,6 +206,7 @@ Napi::Value start_import_device(AddonData& data, const Napi::CallbackInfo& info)
   }
   const std::vector<std::uint64_t> offsets = read_sizes(info[6], "offsets", ordinals.size());
   const std::vector<std::uint64_t> sizes = read_sizes(info[7], "bytes", ordinals.size());
+  const std::uint32_t owner = info[8].IsUndefined() ? 0 : read_u32(info[8], "owner", 0, 0x7fffffff);
   std::vector<IpcRange> ranges;
   for (std::size_t i = 0; i < given.size(); ++i) {
     const std::string name = "handles[" + std::to_string(i) + "]";
@@ -214,6 +215,7 @@ Napi::Value start_import_device(AddonData& data, const Napi::CallbackInfo& info)
     range.handle = take_value(read_ipc_handle(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()));
     range.offset = offsets[i];
     range.size_bytes = sizes[i];
+    range.owner = static_cast<decltype(range.owner)>(owner);
     ranges.push_back(range);
   }
   client_of(data);
@@ -260,14 +262,17 @@ Napi::Value share_device(AddonData& /*data*/, const Napi::CallbackInfo& info) {
   Napi::Uint8Array handles = Napi::Uint8Array::New(env, regions.size() * kHandleBytes);
   std::vector<double> offsets;
   std::vector<double> bytes;
+  std::int64_t owner = 0;
   for (std::size_t i = 0; i < regions.size(); ++i) {
     const IpcRange range = share_region(storage, regions[i]);
     uuids.Set(static_cast<std::uint32_t>(i), regions[i].device->uuid);
     std::memcpy(handles.Data() + i * kHandleBytes, range.handle.bytes.data(), kHandleBytes);
+    owner = range.owner;
     offsets.push_back(static_cast<double>(range.offset));
     bytes.push_back(static_cast<double>(range.size_bytes));
   }
   Napi::Object object = Napi::Object::New(env);
+  object.Set("owner", static_cast<double>(owner));
   object.Set("uuids", uuids);
   object.Set("handles", handles);
   object.Set("offsets", doubles(env, offsets));
@@ -366,11 +371,13 @@ Napi::Value start_measure_device(AddonData& data, const Napi::CallbackInfo& info
   return info.Env().Undefined();
 }
 
-Napi::Value set_device_choices(AddonData& data, const Napi::CallbackInfo& info) {
-  const std::uint32_t ordinal = read_u32(info[0], "ordinal", 0, kMostDevices - 1);
-  const std::uint32_t forbidden = read_u32(info[2], "forbidden", 0, (1u << kCopyStrategyCount) - 1);
-  const std::span<std::uint8_t> words = read_bytes(info[1], "choices", kChoiceCount, "a direction, size and number");
-  CopyChoices choices;
+namespace {
+
+// Empty: the defaults.
+CopyChoices read_choices(const Napi::Value& value) {
+  CopyChoices choices = CopyChoices::defaults();
+  if (read_bytes(value, "choices").empty()) return choices;
+  const std::span<std::uint8_t> words = read_bytes(value, "choices", kChoiceCount, "a direction, size and number");
   each_choice([&](std::size_t index, std::uint32_t to_device, std::uint32_t size, std::uint32_t count) {
     if (words[index] >= kCopyStrategyCount) {
       fail(Code::kInvalidValue, "choices names strategy " + std::to_string(words[index]) + "; there are " +
@@ -378,6 +385,15 @@ Napi::Value set_device_choices(AddonData& data, const Napi::CallbackInfo& info) 
     }
     choices.table[to_device][size][count] = static_cast<CopyStrategy>(words[index]);
   });
+  return choices;
+}
+
+}  // namespace
+
+Napi::Value set_device_choices(AddonData& data, const Napi::CallbackInfo& info) {
+  const std::uint32_t ordinal = read_u32(info[0], "ordinal", 0, kMostDevices - 1);
+  const std::uint32_t forbidden = read_u32(info[2], "forbidden", 0, (1u << kCopyStrategyCount) - 1);
+  const CopyChoices choices = read_choices(info[1]);
   std::shared_ptr<DeviceLink> keep;
   link_of(data, ordinal, keep).copier().set_choices(choices, forbidden);
   return info.Env().Undefined();

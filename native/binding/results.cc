@@ -93,6 +93,14 @@ Napi::Value OpenedSlab::to_script(AddonData& data, Napi::Env env) {
   object.Set("shape", shape_object(env, info.shape));
   object.Set("slotCount", named_slots);
   object.Set("direct", direct);
+  if (!to_device) {
+    object.Set("toDevice", env.Null());
+    return object;
+  }
+  Napi::Object direct_to_device = Napi::Object::New(env);
+  direct_to_device.Set("available", to_device->is_ok());
+  direct_to_device.Set("reason", to_device->message());
+  object.Set("toDevice", direct_to_device);
   return object;
 }
 

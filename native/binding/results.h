@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -40,6 +41,7 @@ struct OpenedSlab final : ScriptPayload {
   OpenedStorage opened;
   SlabContents contents;
   bool direct = false;
+  std::optional<Status> to_device;  // whether blocks go directly to and from a device; none: not asked
   std::uint32_t named_slots = 0;
   SlabToken slab;  // null when it was opened to look only
 };

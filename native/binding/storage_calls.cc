@@ -8,6 +8,7 @@
 
 #include "binding/calls.h"
 #include "binding/results.h"
+#include "platform/cufile/verify_direct.h"
 #include "storage/memory/memory_storage.h"
 #include "storage/slab/slab_storage.h"
 
@@ -59,11 +60,31 @@ void reference_buffers(std::vector<BorrowedRegion>& regions) {
   }
 }
 
+// What a slab needs to move blocks directly to and from a device's memory.
+struct DirectWish {
+  std::shared_ptr<SharedStorage> device;  // null: not asked for
+  std::string cuda_library;
+  std::string cufile_library;
+};
+
+// Tries it, in the directory where it would be used; the slab works as well where it cannot be had.
+Status open_direct(const DirectWish& wish, const StoreDirectory& directory, SlabStorage& slab) {
+  const CufileDriver& cufile = CufileDriver::get(wish.cuda_library, wish.cufile_library);
+  const std::shared_ptr<const CudaContext>& context = wish.device->links()[0]->context();
+  if (Status status = cufile.check_device(context->device()); !status.is_ok()) return status;
+  if (Status status = verify_direct(cufile, context, directory.fd(), directory.path()); !status.is_ok()) return status;
+  if (Status status = wish.device->enable_direct(cufile); !status.is_ok()) return status;
+  return slab.open_direct(cufile);
+}
+
 // Opens a slab in a directory that is kept open with it, reads its table and shares it with the engine.
 TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::unique_ptr<SlabStorage>> opened,
-                      std::shared_ptr<const void> keeps, bool keep_orphans, SlabToken slab) {
+                      const StoreDirectory& directory, std::shared_ptr<const void> keeps, bool keep_orphans,
+                      SlabToken slab, const DirectWish& wish) {
   if (!opened.is_ok()) return outcome_of(opened.status());
   std::unique_ptr<SlabStorage> storage = std::move(opened).value();
+  std::optional<Status> to_device;
+  if (wish.device) to_device = open_direct(wish, directory, *storage);
   const bool direct = storage->direct();
   const std::uint32_t named_slots = storage->named_slots();
   Result<SlabContents> contents = storage->recover(keep_orphans);
@@ -73,6 +94,7 @@ TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::u
   auto result = std::make_unique<OpenedSlab>(client, std::move(shared).value());
   result->contents = std::move(contents).value();
   result->direct = direct;
+  result->to_device = std::move(to_device);
   result->named_slots = named_slots;
   result->slab = std::move(slab);
   return with_payload(std::move(result));
@@ -168,11 +190,28 @@ Napi::Value start_open_slab(AddonData& data, const Napi::CallbackInfo& info) {
   options.direct = read_bool(info[5], "direct");
   const bool keep_orphans = read_bool(info[6], "keepOrphans");
   const StoreBox& store = read_store(info[1], "store");
-  client_of(data);
-  start_task(data, ticket, Lane::kDisk, {},
-             [client = data.client, lock = store.lock, slab = store.slabs, options, keep_orphans] {
-               return open_slab(client, SlabStorage::open(lock->directory(), options), lock, keep_orphans, slab);
-             });
+  DirectWish wish;
+  if (!info[7].IsUndefined() && !info[7].IsNull()) {
+    wish.device = read_storage(info[7], "directFor").storage;
+    if (!wish.device->info().on_device) fail(Code::kInvalidValue, "directFor must be a storage on a device");
+    wish.cuda_library = cuda_library_from_environment();
+    wish.cufile_library = cufile_library_from_environment();
+  }
+  EngineClient& client = client_of(data);
+  // Held by hand: a task that may wait for a disk has no other storages.
+  if (wish.device) check(client.hold(wish.device));
+  try {
+    start_task(data, ticket, Lane::kDisk, {},
+               [client = data.client, lock = store.lock, slab = store.slabs, options, keep_orphans, wish] {
+                 TaskOutcome outcome = open_slab(client, SlabStorage::open(lock->directory(), options),
+                                                 lock->directory(), lock, keep_orphans, slab, wish);
+                 if (wish.device) client->release(wish.device);
+                 return outcome;
+               });
+  } catch (...) {
+    if (wish.device) client.release(wish.device);
+    throw;
+  }
   return info.Env().Undefined();
 }
 
@@ -186,7 +225,7 @@ Napi::Value start_inspect_slab(AddonData& data, const Napi::CallbackInfo& info) 
     if (!opened.is_ok()) return outcome_of(opened.status());
     const std::shared_ptr<StoreDirectory> directory = std::move(opened).value();
     // Whoever looks wants to see every block.
-    return open_slab(client, SlabStorage::open_read_only(*directory, group), directory, true, nullptr);
+    return open_slab(client, SlabStorage::open_read_only(*directory, group), *directory, directory, true, nullptr, {});
   });
   return info.Env().Undefined();
 }

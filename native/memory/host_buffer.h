@@ -1,5 +1,6 @@
 // Page-aligned host memory for slots and staging: 2 MiB aligned, huge pages asked for, touched in parallel before use
-// so that no transfer pays for a first touch. One owner; the bytes may be used from any thread.
+// (or later, part by part and near a device) so that no transfer pays for a first touch. One owner; the bytes may be
+// used from any thread.
 #pragma once
 
 #include <atomic>

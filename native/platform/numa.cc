@@ -66,15 +66,18 @@ std::vector<unsigned> cpus_near_pci_device(const std::string& address) {
 
 bool keep_thread_on(std::span<const unsigned> cpus) noexcept {
 #if defined(__linux__)
-  if (cpus.empty()) return false;
-  const std::size_t count = std::size_t{*std::ranges::max_element(cpus)} + 1;
-  cpu_set_t* const set = CPU_ALLOC(count);
-  if (set == nullptr) return false;
-  const std::size_t bytes = CPU_ALLOC_SIZE(count);
-  CPU_ZERO_S(bytes, set);
-  for (const unsigned cpu : cpus) CPU_SET_S(cpu, bytes, set);
-  const bool kept = ::sched_setaffinity(0, bytes, set) == 0;
-  CPU_FREE(set);
+  cpu_set_t* const allowed = CPU_ALLOC(kMostCpus);
+  cpu_set_t* const wanted = CPU_ALLOC(kMostCpus);
+  const std::size_t bytes = CPU_ALLOC_SIZE(kMostCpus);
+  bool kept = false;
+  if (allowed != nullptr && wanted != nullptr && ::sched_getaffinity(0, bytes, allowed) == 0) {
+    CPU_ZERO_S(bytes, wanted);
+    for (const unsigned cpu : cpus) CPU_SET_S(cpu, bytes, wanted);
+    CPU_AND_S(bytes, wanted, wanted, allowed);
+    kept = CPU_COUNT_S(bytes, wanted) > 0 && ::sched_setaffinity(0, bytes, wanted) == 0;
+  }
+  CPU_FREE(allowed);
+  CPU_FREE(wanted);
   return kept;
 #else
   (void)cpus;

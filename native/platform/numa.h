@@ -20,8 +20,8 @@ namespace kvtier {
 // The same with another root in front of /sys, for tests.
 [[nodiscard]] std::vector<unsigned> cpus_near_pci_device_below(const std::string& root, const std::string& address);
 
-// Keeps the calling thread on those of the processors that the process may use. False, with nothing changed, where
-// there are none or the system has no such call.
+// Keeps the calling thread on those of the processors that it may use now (somebody may have bound the process to
+// some). False, with nothing changed, where there are none or the system has no such call.
 [[nodiscard]] bool keep_thread_on(std::span<const unsigned> cpus) noexcept;
 
 }  // namespace kvtier

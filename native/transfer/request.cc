@@ -27,12 +27,14 @@ Status check_device(const TransferRequest& request, const PathTraits& traits) {
   }
   const SharedStorage& source = *request.source;
   const SharedStorage& target = *request.target;
-  if (traits.writes_disk) return needs(request, source, "source", "the CPU can read");
+  if (traits.writes_disk && !(target.info().direct_device && source.direct_payload(0))) {
+    return needs(request, source, "source", "the CPU can read, or that takes direct transfers with the target");
+  }
   if (request.ready && !target.info().on_device) return needs(request, target, "target", "is on a device");
   if (request.ready && !request.ready->fits(target.links(), target.info().shape.layers)) {
     return Status(Code::kInvalidValue, "the events of the transfer were made for another storage than its target");
   }
-  if (!traits.has_target || traits.reads_disk) return Status::ok();
+  if (!traits.has_target || !traits.memory_only()) return Status::ok();
   if (source.info().on_device && target.info().on_device) {
     if (source.links().size() == target.links().size()) return Status::ok();
     return Status(Code::kUnsupported, "the parts of the source lie on " + std::to_string(source.links().size()) +
@@ -68,6 +70,8 @@ Status check_kinds(const TransferRequest& request, const PathTraits& traits) {
   }
   if (traits.needs_checksums) {
     // What goes to disk takes the source's checksum along; otherwise the target gets one.
+    // What comes directly from a GPU gets its checksum on the way.
+    if (traits.writes_disk && source.info().on_device) return Status::ok();
     return traits.writes_disk ? check_checksums(request, source, "source") : check_checksums(request, target, "target");
   }
   return Status::ok();

@@ -260,10 +260,10 @@ std::list<Work>::const_iterator Schedule::next_resumed() const noexcept {
   return best;
 }
 
-// What an operation that goes on does next: it reads its disk, or it works on memory.
+// What an operation that goes on does next: it goes to its disk, or it works on memory.
 Busy Schedule::busy_with(const Work& work) const noexcept {
-  const bool reads = work.device->step == DeviceStep::kMove && work.batch->traits.reads_disk;
-  return reads ? Busy::kDisk : Busy::kCopy;
+  const bool uses_disk = work.device->step == DeviceStep::kMove && !work.batch->traits.memory_only();
+  return uses_disk ? Busy::kDisk : Busy::kCopy;
 }
 
 bool Schedule::may_be(Busy busy, const Work& work) const noexcept {

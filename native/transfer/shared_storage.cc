@@ -46,7 +46,38 @@ Result<std::shared_ptr<SharedStorage>> SharedStorage::make(std::uint64_t id, std
   return shared;
 }
 
+Status SharedStorage::enable_direct(const CufileDriver& driver) {
+  const std::span<const DevicePart> parts = storage_->device_parts();
+  const std::uint64_t stride = info_.shape.slot_stride();
+  if (parts.size() != 1 || parts[0].layout->kind() != LayoutKind::kContiguous ||
+      parts[0].layout->fragments().size() != 1 || parts[0].layout->fragments()[0].step != stride) {
+    return Status(Code::kUnsupported,
+                  "blocks go directly between a disk and device memory only where each is contiguous, on one device");
+  }
+  if (links_.front()->verifier() == nullptr) {
+    return Status(Code::kUnsupported, "no kernel of kvtier's runs on this device, so nothing could verify what comes");
+  }
+  const std::uint64_t base = parts[0].regions[0];
+  if (base % kCufileAlignment != 0) {
+    return Status(Code::kUnsupported,
+                  "device memory that does not begin at a multiple of 4 KiB takes no direct transfers");
+  }
+  auto buffer = CufileBuffer::register_range(driver, parts[0].context, base, parts[0].layout->region_bytes()[0]);
+  if (!buffer.is_ok()) return buffer.status();
+  direct_ = std::move(buffer).value();
+  return Status::ok();
+}
+
+std::optional<DevicePayload> SharedStorage::direct_payload(std::uint32_t slot) const noexcept {
+  if (!direct_) return std::nullopt;
+  const std::uint64_t first = storage_->device_parts()[0].regions[0];
+  return DevicePayload{&*direct_, first - direct_->base() + info_.shape.slot_stride() * slot};
+}
+
 void SharedStorage::destroy() noexcept {
+  // Memory that stays registered must stay: a disk's transfer may still go there.
+  if (direct_ && !direct_->release().is_ok()) static_cast<void>(storage_.release());
+  direct_.reset();
   in_place_base_ = nullptr;
   storage_.reset();
   keeps_.reset();

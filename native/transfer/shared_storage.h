@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "layout/slot_layout.h"
+#include "platform/cufile/cufile_buffer.h"
 #include "storage/storage.h"
 #include "transfer/device/device_link.h"
 
@@ -36,6 +37,12 @@ class SharedStorage {
   // On a device: one for each of the storage's device_parts().
   [[nodiscard]] std::span<const std::shared_ptr<DeviceLink>> links() const noexcept { return links_; }
 
+  // On one device, contiguous: registers its memory with cuFile, so that slabs with direct_device move blocks to and
+  // from it. Before transfers that would. Fails with kUnsupported and why, or as CufileBuffer does.
+  [[nodiscard]] Status enable_direct(const CufileDriver& driver);
+  // Where a slot is for that; nothing before.
+  [[nodiscard]] std::optional<DevicePayload> direct_payload(std::uint32_t slot) const noexcept;
+
   // Destroys the storage and lets go of what it kept. Precondition: nobody uses it and nobody will.
   void destroy() noexcept;
 
@@ -55,6 +62,7 @@ class SharedStorage {
   std::byte* in_place_base_ = nullptr;
   std::optional<SlotLayout> staging_layout_;
   std::vector<std::shared_ptr<DeviceLink>> links_;
+  std::optional<CufileBuffer> direct_;
   // Destroyed in reverse order: first the storage, then what it stands on.
   std::shared_ptr<const void> keeps_;
   std::unique_ptr<Storage> storage_;

@@ -21,15 +21,17 @@ struct WordPair {
 inline constexpr std::uint32_t kPairBytes = 16;
 inline constexpr std::uint32_t kPairsOfStripe = 4;
 inline constexpr std::uint32_t kStripesAtOnce = 8;
-inline constexpr std::uint32_t kBlockBytes = 1024;
+inline constexpr std::uint32_t kStripeBytes = 64;
+inline constexpr std::uint32_t kStripesOfBlock = 16;
+inline constexpr std::uint32_t kBlockBytes = kStripesOfBlock * kStripeBytes;
 // Blocks that are read before the first of them is used. Odd sizes are rare: their code is kept small.
 template <unsigned kUnitBytes>
 inline constexpr std::uint32_t kBlocksInFlight = kUnitBytes == kPairBytes ? 4 : 1;
 inline constexpr std::uint32_t kMostBlocksInFlight = 4;
 inline constexpr std::uint32_t kOverPairs = 3;     // lanes that differ in the pair they have
 inline constexpr std::uint32_t kOverStripes = 28;  // lanes that differ in the stripe they have
-static_assert(kBlockBytes == xxh3::kStripesPerBlock * xxh3::kStripeBytes && xxh3::kStripesPerBlock == 16);
-static_assert(kPairsOfStripe * kStripesAtOnce == kWarpLanes && kPairsOfStripe * kPairBytes == xxh3::kStripeBytes);
+static_assert(kStripeBytes == xxh3::kStripeBytes && kStripesOfBlock == xxh3::kStripesPerBlock);
+static_assert(kPairsOfStripe * kStripesAtOnce == kWarpLanes && kPairsOfStripe * kPairBytes == kStripeBytes);
 
 template <unsigned kUnitBytes>
 [[nodiscard]] KVTIER_DEVICE WordPair load_pair(const std::uint8_t* from) {
@@ -118,10 +120,10 @@ KVTIER_DEVICE void add_blocks(LaneStates<Lanes>& states, const std::uint8_t* dat
 template <unsigned kUnitBytes, typename Lanes>
 KVTIER_DEVICE void add_end(LaneStates<Lanes>& states, const std::uint8_t* data, std::uint32_t length,
                            std::uint64_t seed, const Lanes& lanes) {
-  const std::uint32_t stripes = (length - 1) / xxh3::kStripeBytes;
-  const std::uint32_t left = stripes % xxh3::kStripesPerBlock;
-  const std::uint8_t* const from = data + (stripes - left) * xxh3::kStripeBytes;
-  const std::uint8_t* const last = data + length - xxh3::kStripeBytes;
+  const std::uint32_t stripes = (length - 1) / kStripeBytes;
+  const std::uint32_t left = stripes % kStripesOfBlock;
+  const std::uint8_t* const from = data + (stripes - left) * kStripeBytes;
+  const std::uint8_t* const last = data + length - kStripeBytes;
   typename Lanes::template PerLane<WordPair> sums;
   lanes.each([&](std::uint32_t lane) {
     const std::uint32_t at = lane * kPairBytes;

@@ -66,9 +66,9 @@ Status check_range(const CudaContext& context, const Allocation& allocation, cud
   if (allocation.ordinal != context.device().ordinal) {
     return Status(Code::kInvalidValue, "the memory lies on device " + std::to_string(allocation.ordinal));
   }
-  const std::uint64_t offset = address - allocation.start;
+  const std::uint64_t offset = address - allocation.start;  // of an address before it: more than it has
   const std::uint64_t rest = allocation.size_bytes - std::min(offset, allocation.size_bytes);
-  if (address < allocation.start || size_bytes > rest) {
+  if (size_bytes > rest) {
     return Status(Code::kInvalidValue, "the allocation has " + std::to_string(allocation.size_bytes) +
                                            " bytes, of which " + std::to_string(rest) + " follow the address");
   }
@@ -135,12 +135,11 @@ Result<DeviceMemory> DeviceMemory::open(std::shared_ptr<const CudaContext> conte
   const cuda::DevicePtr base = mapping.value()->base();
   const auto allocation = find_allocation(*context, base);
   if (!allocation) return prefixed(what, allocation.status());
-  // An offset that wraps round would look like an address before the allocation.
-  const std::uint64_t offset = std::min(range.offset, ~base);
-  if (Status status = check_range(*context, allocation.value(), base + offset, range.size_bytes); !status) {
+  const cuda::DevicePtr address = base + range.offset;
+  if (Status status = check_range(*context, allocation.value(), address, range.size_bytes); !status) {
     return prefixed(what, status);
   }
-  DeviceMemory memory(std::move(context), Origin::kOpened, base + offset, range.size_bytes);
+  DeviceMemory memory(std::move(context), Origin::kOpened, address, range.size_bytes);
   memory.allocation_id_ = allocation.value().id;
   memory.mapping_ = std::move(mapping).value();
   return memory;

@@ -154,9 +154,8 @@ void PinnedMemory::pin_the_rest() {
   Status first_failure = context_->make_current();
   bool goes_on = first_failure.is_ok();
   for (std::uint32_t part = 1; goes_on && part < part_count_; ++part) {
-    if (is_stopping_.load(std::memory_order_relaxed)) break;
     Status status = pin(part);
-    goes_on = status.code() != Code::kDeviceLost;
+    goes_on = status.code() != Code::kDeviceLost && !is_stopping_.load(std::memory_order_relaxed);
     if (first_failure.is_ok()) first_failure = std::move(status);
   }
   finish(std::move(first_failure));

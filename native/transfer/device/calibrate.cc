@@ -35,10 +35,10 @@ struct Cell {
   unsigned count = 0;
   bool to_device = false;
 
-  [[nodiscard]] std::uint64_t run_bytes() const noexcept { return std::uint64_t{1024} << size; }
+  [[nodiscard]] std::uint64_t run_bytes() const noexcept { return bytes_of_bucket(size); }
   // Layers, and as many blocks.
   [[nodiscard]] std::uint32_t side() const noexcept { return std::uint32_t{1} << count; }
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return run_bytes() * side() * side(); }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return run_bytes() * runs_of_bucket(count); }
 };
 
 // Groups of blocks are in the opposite order on the other side, so that they do not make longer ones.

@@ -67,7 +67,7 @@ CopyChoices CopyChoices::defaults() noexcept {
     for (unsigned size = 0; size < kCopySizeBuckets; ++size) {
       for (unsigned count = 0; count < kCopyCountBuckets; ++count) {
         choices.table[to_device ? 1 : 0][size][count] =
-            default_for(to_device, std::uint64_t{1024} << size, std::uint64_t{1} << (2 * count));
+            default_for(to_device, bytes_of_bucket(size), runs_of_bucket(count));
       }
     }
   }

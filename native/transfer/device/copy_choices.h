@@ -41,6 +41,13 @@ inline constexpr unsigned kCopySizeBuckets = 15;  // 1 KiB to 16 MiB
 inline constexpr unsigned kCopyCountBuckets = 9;  // 1 to 65,536
 [[nodiscard]] unsigned copy_size_bucket(std::uint64_t run_bytes) noexcept;
 [[nodiscard]] unsigned copy_count_bucket(std::uint64_t runs) noexcept;
+// What a bucket begins with.
+[[nodiscard]] constexpr std::uint64_t bytes_of_bucket(unsigned size) noexcept {
+  return std::uint64_t{1024} << size;
+}
+[[nodiscard]] constexpr std::uint64_t runs_of_bucket(unsigned count) noexcept {
+  return std::uint64_t{1} << (2 * count);
+}
 
 // Which strategy a copy takes. One that cannot be used falls back when it is queued.
 struct CopyChoices {

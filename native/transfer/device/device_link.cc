@@ -38,16 +38,23 @@ Result<std::shared_ptr<DeviceLink>> DeviceLink::get(const std::shared_ptr<const 
   if (!from_device.is_ok()) return from_device.status();
   Result<std::unique_ptr<Copier>> copier = Copier::create(context, CopierOptions{});
   if (!copier.is_ok()) return copier.status();
-  std::shared_ptr<DeviceLink> link(
-      new DeviceLink(context, std::move(to_device).value(), std::move(from_device).value(), std::move(copier).value()));
+  std::unique_ptr<DeviceVerifier> verifier;
+  if (copier.value()->kernels() != nullptr) {
+    auto made = DeviceVerifier::create(context, *copier.value()->kernels());
+    if (!made.is_ok()) return made.status();
+    verifier = std::move(made).value();
+  }
+  std::shared_ptr<DeviceLink> link(new DeviceLink(context, std::move(to_device).value(), std::move(from_device).value(),
+                                                  std::move(copier).value(), std::move(verifier)));
   links.push_back(link);
   return link;
 }
 
 DeviceLink::DeviceLink(std::shared_ptr<const CudaContext> context, CudaStream to_device, CudaStream from_device,
-                       std::unique_ptr<Copier> copier)
+                       std::unique_ptr<Copier> copier, std::unique_ptr<DeviceVerifier> verifier)
     : context_(std::move(context)),
       copier_(std::move(copier)),
+      verifier_(std::move(verifier)),
       to_device_{.mutex = {}, .stream = std::move(to_device)},
       from_device_{.mutex = {}, .stream = std::move(from_device)} {}
 

@@ -14,6 +14,7 @@
 #include "platform/cuda/cuda_stream.h"
 #include "transfer/device/calibrate.h"
 #include "transfer/device/copier.h"
+#include "transfer/device/device_verifier.h"
 
 namespace kvtier {
 
@@ -37,6 +38,9 @@ class DeviceLink {
   [[nodiscard]] Lane& lane(bool to_device) noexcept { return to_device ? to_device_ : from_device_; }
   [[nodiscard]] Copier& copier() const noexcept { return *copier_; }
 
+  // null where the GPU has no kernels to verify with.
+  [[nodiscard]] DeviceVerifier* verifier() const noexcept { return verifier_.get(); }
+
   // Makes the GPU's context the calling thread's, which is one of kvtier's own. Fails with kDeviceLost for a lost GPU.
   [[nodiscard]] Status enter() const;
   // An event without timing; give it back when it has come.
@@ -55,7 +59,7 @@ class DeviceLink {
 
  private:
   DeviceLink(std::shared_ptr<const CudaContext> context, CudaStream to_device, CudaStream from_device,
-             std::unique_ptr<Copier> copier);
+             std::unique_ptr<Copier> copier, std::unique_ptr<DeviceVerifier> verifier);
 
   const std::shared_ptr<const CudaContext> context_;
   std::atomic<bool> lost_{false};
@@ -64,6 +68,7 @@ class DeviceLink {
   std::vector<CudaStream> side_streams_;
   std::size_t next_side_stream_ = 0;
   const std::unique_ptr<Copier> copier_;
+  const std::unique_ptr<DeviceVerifier> verifier_;  // uses the copier's kernels
   Lane to_device_;
   Lane from_device_;
 };

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/pattern.h"
+#include "storage/verify.h"
 
 namespace kvtier {
 namespace {
@@ -63,6 +64,8 @@ void DeviceRunner::begin(const Context& context) {
       check_pattern(context);
       return;
     case TransferPath::kMemoryToSlab:
+      store_directly(context);
+      return;
     case TransferPath::kSlabCheck:
     case TransferPath::kSeal:
       break;
@@ -106,6 +109,7 @@ void DeviceRunner::load(const Context& context) {
     holds_thread = holds_thread || !has_via || via.pinned == nullptr || !via.pinned->part_of(move.via).is_registered;
   }
   if (holds_thread && context.waits_first()) return;
+  if (load_directly(context)) return;
 
   const OpResult read = context.reader.run(context.batch, context.op, context.staging);
   state.outcomes.assign(read.outcomes.begin(), read.outcomes.end());
@@ -134,6 +138,73 @@ void DeviceRunner::load(const Context& context) {
     if (staged) state.wait();
   }
   state.queued_all = queued_all;
+}
+
+// Bytes that pass no host memory are verified where they are, and nobody sees them before.
+bool DeviceRunner::load_directly(const Context& context) {
+  const TransferRequest& request = context.request();
+  const SharedStorage& slab = *request.source;
+  DeviceOp& state = context.state;
+  if (!slab.info().direct_device) return false;
+  payloads_.clear();
+  hashed_.clear();
+  for (std::uint32_t i = 0; i < context.op.count; ++i) {
+    const Move& move = context.move(i);
+    const std::optional<DevicePayload> payload = request.target->direct_payload(move.target);
+    if (!payload || (request.path == TransferPath::kSlabToMemoryVia && move.via != kNoSlot)) return false;
+    payloads_.push_back(*payload);
+    hashed_.push_back({payload->buffer->base() + payload->offset, seed_of(request.hashes[context.index(i)])});
+  }
+  DeviceLink& link = *request.target->links()[0];
+  Status status = link.enter();
+  if (status.is_ok()) status = slab.storage().read_run_to_device(context.move(0).source, payloads_);
+  if (status.is_ok()) status = link.verifier()->make_checksums(slab.info().shape, hashed_, state.checksums);
+  link.note(status);
+  // The way over host memory may work; a device that is lost says so there, too.
+  if (!status.is_ok()) return false;
+  state.step = DeviceStep::kEnd;
+  state.queued_all = true;
+  for (std::uint32_t i = 0; i < context.op.count; ++i) {
+    const std::uint32_t slot = context.move(i).source;
+    if (checksum_matches(slab.storage().checksum_at(slot), state.checksums[i])) {
+      state.outcomes[i] = make_outcome(Code::kOk, Stage::kTarget);
+      continue;
+    }
+    state.outcomes[i] = miss(Code::kChecksum);
+    state.queued_all = false;
+    if (!state.message.empty()) continue;
+    state.message = "the bytes of slot " + std::to_string(slot) + " are not those that were stored";
+  }
+  return true;
+}
+
+void DeviceRunner::store_directly(const Context& context) {
+  if (context.waits_first()) return;
+  const TransferRequest& request = context.request();
+  DeviceOp& state = context.state;
+  payloads_.clear();
+  hashed_.clear();
+  for (std::uint32_t i = 0; i < context.op.count; ++i) {
+    const std::optional<DevicePayload> payload = request.source->direct_payload(context.move(i).source);
+    KVTIER_CHECK(payload.has_value());
+    payloads_.push_back(*payload);
+    hashed_.push_back({payload->buffer->base() + payload->offset, seed_of(request.hashes[context.index(i)])});
+  }
+  DeviceLink& link = *request.source->links()[0];
+  Status status = link.enter();
+  if (status.is_ok()) status = link.verifier()->make_checksums(request.source->info().shape, hashed_, state.checksums);
+  if (status.is_ok()) {
+    records_.clear();
+    for (std::uint32_t i = 0; i < context.op.count; ++i) {
+      records_.push_back(request.records[context.index(i)]);
+      records_.back().checksum = state.checksums[i];
+    }
+    status = request.target->storage().write_run_from_device(context.move(0).target, payloads_, records_);
+  }
+  link.note(status);
+  for (Outcome& outcome : state.outcomes) outcome = make_outcome(Code::kOk, Stage::kTarget);
+  state.step = DeviceStep::kEnd;
+  if (!status.is_ok()) state.fail(status);
 }
 
 void DeviceRunner::queue(const Context& context, const SharedStorage& device, const HostSide& host, bool to_device,

@@ -39,6 +39,9 @@ class DeviceRunner {
   void begin(const Context& context);
   void copy(const Context& context);
   void load(const Context& context);
+  // Directly between a disk and the device; false where that failed before anything of the operation was decided.
+  [[nodiscard]] bool load_directly(const Context& context);
+  void store_directly(const Context& context);
   void fill(const Context& context);
   void check_pattern(const Context& context);
   void checksum(const Context& context);
@@ -48,6 +51,9 @@ class DeviceRunner {
 
   std::vector<SlotPair> pairs_;
   std::vector<std::uint32_t> moved_;  // by pair: position in the operation
+  std::vector<DevicePayload> payloads_;
+  std::vector<DeviceVerifier::Payload> hashed_;
+  std::vector<BlockRecord> records_;
 };
 
 }  // namespace kvtier

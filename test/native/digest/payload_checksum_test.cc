@@ -67,6 +67,23 @@ TEST_CASE("leaves of 64 KiB that never cross a part, and a root over them: as th
   }
 }
 
+TEST_CASE("hashes of the leaves make the checksum, whoever made them") {
+  for (const std::size_t part_bytes : {std::size_t{1}, kLeafBytes, 2 * kLeafBytes + 4096}) {
+    for (const std::size_t parts : {1U, 3U, 40U}) {
+      const std::vector<std::byte> payload = random_payload(part_bytes * parts, part_bytes);
+      std::vector<std::uint64_t> leaves;
+      for (std::size_t part = 0; part < payload.size(); part += part_bytes) {
+        for (std::size_t leaf = 0; leaf < part_bytes; leaf += kLeafBytes) {
+          const std::size_t length = std::min(kLeafBytes, part_bytes - leaf);
+          leaves.push_back(XXH3_64bits_withSeed(payload.data() + part + leaf, length, 31));
+        }
+      }
+      CHECK(leaves.size() == kvtier::leaves_of_part(part_bytes) * parts);
+      CHECK(hex(kvtier::checksum_of_leaves(leaves, 31)) == hex(kvtier::payload_checksum(payload, part_bytes, 31)));
+    }
+  }
+}
+
 TEST_CASE("the pieces in which a block is fed do not change its checksum") {
   std::mt19937_64 random(5);
   const std::size_t part_bytes = 2 * kLeafBytes + 12'288;

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +163,8 @@ std::size_t resident_pages(const std::byte* data, std::size_t length) {
   return present;
 }
 
+std::atomic<int> affinities_set{0};
+
 long faults_of_this_thread() {
   rusage usage{};
   REQUIRE(::getrusage(RUSAGE_THREAD, &usage) == 0);
@@ -169,6 +172,12 @@ long faults_of_this_thread() {
 }
 
 }  // namespace
+
+// Counts the calls of this program, instead of the C library's.
+extern "C" int sched_setaffinity(pid_t thread, std::size_t bytes, const cpu_set_t* cpus) noexcept {
+  ++affinities_set;
+  return static_cast<int>(::syscall(SYS_sched_setaffinity, thread, bytes, cpus));
+}
 
 TEST_CASE("a range of an untouched buffer is touched alone, by the kernel's call and by writing") {
   for (const bool by_writing : {false, true}) {
@@ -194,16 +203,20 @@ TEST_CASE("touching keeps what the bytes hold") {
   }
 }
 
-TEST_CASE("memory that is touched near a device is touched by threads of its own, and this one keeps its processors") {
+TEST_CASE("memory that is touched near a device is touched by threads there, and this one keeps its processors") {
   cpu_set_t before;
   REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
   const std::size_t size = std::size_t{4} << 20;
-  // The last is no processor of this machine: then the memory is only not near.
-  for (const unsigned cpu : {0U, 60000U}) {
+  unsigned first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  // The other is no processor of this machine: then the memory is only not near.
+  for (const unsigned cpu : {first, 60000U}) {
     const HostBuffer buffer = untouched(size);
     const std::vector<unsigned> cpus = {cpu};
     const long faults = faults_of_this_thread();
-    REQUIRE(buffer.touch(0, size, {.cpus = cpus}).is_ok());
+    affinities_set.store(0);
+    REQUIRE(buffer.touch(0, size, {.threads = 1, .cpus = cpus}).is_ok());
+    CHECK(affinities_set.load() == (cpu == first ? 1 : 0));
     CHECK(faults_of_this_thread() - faults < static_cast<long>(size / kPage / 2));
     CHECK(resident_pages(buffer.data(), size) == size / kPage);
   }
@@ -230,7 +243,9 @@ TEST_CASE("touching more than the machine has free is refused, and nothing is to
     MESSAGE("skipped: this machine does not overcommit, or all of its memory is free");
     return;
   }
-  const kvtier::Status refused = buffer.value().touch(0, size);
+  // Were it not refused, it would stop before it takes the memory of the whole machine.
+  const std::atomic<bool> stop{true};
+  const kvtier::Status refused = buffer.value().touch(0, size, {.stop = &stop});
   CHECK(refused.code() == Code::kOutOfMemory);
   CHECK(refused.message().find(std::to_string(size) + " bytes") != std::string::npos);
   CHECK(resident_pages(buffer.value().data(), std::size_t{64} << 20) == 0);

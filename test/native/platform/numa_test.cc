@@ -110,6 +110,35 @@ TEST_CASE("a thread is kept on the processors that it is given") {
   CHECK(CPU_ISSET(first, &inside));
 }
 
+TEST_CASE("a thread that was bound to some processors is not given others") {
+  cpu_set_t before;
+  REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
+  if (CPU_COUNT(&before) < 2) {
+    MESSAGE("skipped: this process has one processor");
+    return;
+  }
+  Cpus all;
+  for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &before)) all.push_back(cpu);
+  }
+  cpu_set_t inside;
+  CPU_ZERO(&inside);
+  bool bound = false;
+  bool kept = false;
+  bool moved = true;
+  on_a_thread([&] {
+    bound = kvtier::keep_thread_on(Cpus{all[1]});
+    kept = kvtier::keep_thread_on(all);
+    moved = kvtier::keep_thread_on(Cpus{all[0]});
+    (void)::sched_getaffinity(0, sizeof inside, &inside);
+  });
+  CHECK(bound);
+  CHECK(kept);
+  CHECK_FALSE(moved);
+  CHECK(CPU_COUNT(&inside) == 1);
+  CHECK(CPU_ISSET(all[1], &inside));
+}
+
 TEST_CASE("a thread that is given no processor of this machine keeps those that it has") {
   cpu_set_t before;
   REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);

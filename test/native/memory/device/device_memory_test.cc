@@ -224,7 +224,7 @@ TEST_CASE("memory that legacy IPC cannot share is refused with the reason, wheth
   const auto refused = memory.value().share();
   CHECK(refused.status().code() == Code::kUnsupported);
   CHECK(contains(refused.status().message(), "expandable_segments"));
-  // The fifth attribute asked for is whether it can be shared.
+  // The sixth attribute that is asked for is whether it can be shared.
   world.sim.fail_call("cuPointerGetAttribute", 6, static_cast<int>(Error::kInvalidValue), 1);
   CHECK(memory.value().share().status().code() == Code::kUnsupported);
 }

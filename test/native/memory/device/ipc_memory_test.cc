@@ -53,7 +53,9 @@ TEST_CASE("another process's memory is read and written where the range says, an
     CHECK(part.value().allocation_id() != all.value().allocation_id());
     world.fill(all.value().address(), kLentBytes, 9);
     CHECK(lender.order(kHoldsNines));
-    CHECK(all.value().share().status().code() == Code::kUnsupported);
+    const auto shared = all.value().share();
+    CHECK(shared.status().code() == Code::kUnsupported);
+    CHECK(contains(shared.status().message(), "another process's"));
   }
   CHECK(world.sim.count("imports") == 0);
   CHECK(lender.end() == 0);

@@ -31,7 +31,7 @@ namespace {
 using Contexts = std::vector<std::shared_ptr<const CudaContext>>;
 using Regions = std::vector<DeviceMemory>;
 
-const GroupShape kShape{.parts = 2, .layers = 3, .outer = 2, .tokens_per_block = 4, .bytes_per_token = 100};
+const GroupShape kShape{.parts = 2, .layers = 3, .outer = 2, .tokens_per_block = 4, .bytes_per_token = 50};
 constexpr std::uint32_t kSlots = 7;
 
 struct Run {
@@ -352,6 +352,13 @@ TEST_CASE("memory of allocate() needs no check, and may be given as regions besi
     CHECK(world.sim.count("allocations") == 2);
   }
   CHECK(world.sim.count("allocations") == 1);
+  auto all_own = DeviceMemory::allocate(world.context(), layout(LayoutKind::kContiguous, kShape).region_bytes()[0]);
+  REQUIRE(all_own.is_ok());
+  Regions own_regions;
+  own_regions.push_back(std::move(all_own).value());
+  const auto storage = DeviceStorage::borrow(LayoutKind::kContiguous, kShape, kSlots, std::move(own_regions));
+  REQUIRE(storage.is_ok());
+  CHECK_FALSE(storage.value()->info().borrowed);
 }
 
 TEST_CASE("slots lie in another process's memory, and its end is found before they are used") {

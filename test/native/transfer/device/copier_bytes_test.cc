@@ -53,6 +53,24 @@ TEST_CASE("copier: every strategy moves every byte to its place, in both directi
   }
 }
 
+TEST_CASE("copier: with the kernels that this build has, or without, every strategy that can be used is right") {
+  const CopierWorld world("seed=4 host_pointers=0");
+  for (const Slots::Shape& shape : kShapes) {
+    Slots slots(world, shape);
+    const auto copier = Copier::create(world.context, {.staging_bytes = 4096});
+    REQUIRE(copier.is_ok());
+    for (const CopyStrategy strategy : kAllStrategies) {
+      for (const bool to_device : {false, true}) {
+        const bool is_usable = copier.value()->can_use(strategy, to_device).is_ok();
+        CHECK(is_usable == (copier.value()->kernels() != nullptr || !uses_kernels(strategy)));
+        if (!is_usable) continue;
+        const std::vector<SlotPair> pairs = slots.some_pairs(12, to_device ? 5 : 6);
+        check_job(world, *copier.value(), strategy, slots, slots.job(pairs, to_device));
+      }
+    }
+  }
+}
+
 TEST_CASE("copier: a range of fragments is copied alone, for a layer at a time") {
   const CopierWorld world;
   for (const Slots::Shape& shape : kShapes) {

@@ -37,6 +37,17 @@ TEST_CASE("numbers of runs fall into buckets that begin at powers of four") {
   CHECK(kvtier::copy_count_bucket(std::numeric_limits<std::uint64_t>::max()) == kvtier::kCopyCountBuckets - 1);
 }
 
+TEST_CASE("a bucket begins with what falls into it, and nothing less does") {
+  for (unsigned size = 1; size < kvtier::kCopySizeBuckets; ++size) {
+    CHECK(kvtier::copy_size_bucket(kvtier::bytes_of_bucket(size)) == size);
+    CHECK(kvtier::copy_size_bucket(kvtier::bytes_of_bucket(size) - 1) == size - 1);
+  }
+  for (unsigned count = 1; count < kvtier::kCopyCountBuckets; ++count) {
+    CHECK(kvtier::copy_count_bucket(kvtier::runs_of_bucket(count)) == count);
+    CHECK(kvtier::copy_count_bucket(kvtier::runs_of_bucket(count) - 1) == count - 1);
+  }
+}
+
 TEST_CASE("by default no copy from the device takes a kernel") {
   const CopyChoices choices = CopyChoices::defaults();
   for (std::uint64_t bytes = 1; bytes <= 64 * kKiB * kKiB; bytes *= 2) {

@@ -1,0 +1,207 @@
+// Blocks that go directly between a slab and a GPU's memory. Must hold: right bytes or a miss, whatever cuFile does.
+#include <filesystem>
+
+#include "kernels/pattern.h"
+#include "native/platform/cufile/cufile_world.h"
+#include "native/storage/slab/slab_rig.h"
+#include "native/transfer/device/device_rig.h"
+
+namespace kvtier {
+namespace {
+
+using cufile_world::Folder;
+using cufile_world::SimCufile;
+
+constexpr std::uint32_t kBlocks = 12;
+
+struct DirectRig {
+  explicit DirectRig(const DeviceRigOptions& options = {.kind = LayoutKind::kContiguous})
+      : file(sim::library_path("libkvtier_sim_cufile.so")),
+        driver(CufileDriver::get(machine.sim.library.path(), file.path())),
+        directory(slab_rig::open_directory(folder.path())),
+        rig(std::make_unique<DeviceRig>(machine, options)) {
+    REQUIRE_MESSAGE(driver.is_ready(), driver.reason());
+    auto slab = SlabStorage::open(*directory,
+                                  {.group = 0, .shape = options.shape, .slot_count = options.slots, .direct = true});
+    REQUIRE_MESSAGE(slab.is_ok(), slab.status().message());
+    REQUIRE(slab.value()->recover(false).is_ok());
+    const Status opened = slab.value()->open_direct(driver);
+    REQUIRE_MESSAGE(opened.is_ok(), opened.message());
+    rig->disk = rig->adopt(std::move(slab).value());
+    enabled = rig->device->enable_direct(driver);
+  }
+  ~DirectRig() {
+    end();
+    CHECK(file.count("buffers") == 0);
+    CHECK(file.count("handles") == 0);
+  }
+  // Closes the device and the slab as their owners do.
+  void end() {
+    if (!rig) return;
+    std::uint32_t ticket = 2'000'000;
+    for (const auto& storage : {rig->device, rig->disk}) {
+      REQUIRE(rig->client->close(storage, ++ticket).is_ok());
+      CHECK(rig->reports.settled(ticket).code == Code::kOk);
+    }
+    rig.reset();
+  }
+
+  // Blocks on disk, and other bytes on the device.
+  void store() const {
+    rig->fill(rig->host, 0, kBlocks);
+    rig->arrive(rig->request(TransferPath::kSeal, rig->host, rig->host, 0, kBlocks));
+    rig->arrive(rig->store(0, kBlocks));
+    rig->wipe_device();
+  }
+  [[nodiscard]] TransferRequest load() const {
+    return rig->request(TransferPath::kSlabToMemory, rig->disk, rig->device, 0, kBlocks);
+  }
+  [[nodiscard]] TransferRequest store_from_device() const {
+    return rig->request(TransferPath::kMemoryToSlab, rig->device, rig->disk, 0, kBlocks);
+  }
+  // What a load said has arrived holds its bytes.
+  void check_arrived(const Reports::Entry& entry) const {
+    const DevicePart& part = rig->device->storage().device_parts()[0];
+    const std::uint64_t stride = rig->options.shape.slot_stride();
+    for (std::uint32_t i = 0; i < kBlocks; ++i) {
+      if (entry.outcomes[i] != make_outcome(Code::kOk, Stage::kTarget)) continue;
+      std::vector<std::byte> bytes(stride);
+      REQUIRE(machine.sim.read(part.regions[0] + stride * rig->slot_in(rig->device, i), bytes.data(), stride) != 0);
+      std::byte* const base = bytes.data();
+      CHECK(check_pattern({&rig->device->staging_layout(), &base}, 0, hash_of(i)));
+    }
+  }
+
+  Machine machine;
+  SimCufile file;
+  const CufileDriver& driver;
+  Folder folder;
+  std::unique_ptr<StoreDirectory> directory;
+  std::unique_ptr<DeviceRig> rig;
+  Status enabled;
+};
+
+TEST_CASE("blocks go from disk to a device without a copy in host memory, and are verified there") {
+  const DirectRig direct;
+  REQUIRE_MESSAGE(direct.enabled.is_ok(), direct.enabled.message());
+  direct.store();
+  direct.rig->arrive(direct.load());
+  CHECK(direct.file.calls("cuFileRead") > 0);
+  CHECK(direct.file.slow_ways() == 0);
+  CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+}
+
+TEST_CASE("blocks that keep a copy in host memory go through it") {
+  const DirectRig direct;
+  direct.store();
+  TransferRequest load = direct.load();
+  load.path = TransferPath::kSlabToMemoryVia;
+  load.via = direct.rig->host;
+  for (Move& move : load.moves) move.via = move.source;
+  direct.rig->arrive(std::move(load));
+  CHECK(direct.file.calls("cuFileRead") == 0);
+  CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+}
+
+TEST_CASE("blocks go from a device to disk directly, with the checksum that the device's bytes have") {
+  DirectRig direct;
+  direct.rig->fill(direct.rig->device, 0, kBlocks);
+  direct.rig->arrive(direct.store_from_device());
+  CHECK(direct.file.calls("cuFileWrite") > 0);
+  direct.rig->arrive(direct.rig->request(TransferPath::kSlabToMemory, direct.rig->disk, direct.rig->host, 0, kBlocks));
+  CHECK(direct.rig->right(direct.rig->host, 0, kBlocks) == kBlocks);
+}
+
+TEST_CASE("a block whose bytes changed on disk is a miss, and the others arrive") {
+  DirectRig direct;
+  direct.store();
+  const std::uint64_t stride = direct.rig->options.shape.slot_stride();
+  for (const auto& entry : std::filesystem::directory_iterator(direct.directory->path())) {
+    if (entry.path().extension() != ".slab") continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(4 * stride + 99));
+    file.put('x');
+  }
+  const Reports::Entry entry = direct.rig->run(direct.load());
+  for (std::uint32_t i = 0; i < kBlocks; ++i) {
+    CHECK(code_of(entry.outcomes[i]) == (i == 4 ? Code::kChecksum : Code::kOk));
+  }
+  CHECK(direct.file.calls("cuFileRead") > 0);
+  CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks - 1);
+}
+
+TEST_CASE("short transfers are finished") {
+  const DirectRig direct;
+  direct.store();
+  for (const std::size_t bytes : {1U, 4096U, 5000U}) {
+    direct.rig->wipe_device();
+    direct.file.shorten(1, bytes);
+    direct.rig->arrive(direct.load());
+    CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+  }
+  direct.rig->fill(direct.rig->device, 0, kBlocks);
+  direct.file.shorten(1, 4096);
+  direct.rig->arrive(direct.store_from_device());
+}
+
+TEST_CASE("whichever call of cuFile or the driver fails, blocks arrive another way or are misses") {
+  std::uint64_t failures = 0;
+  DirectRig direct;
+  for (const int code : {5, 5001, 5010, 5030}) {
+    for (std::uint64_t nth = 1;; ++nth) {
+      direct.store();
+      const std::uint64_t before = direct.file.calls(nullptr);
+      direct.file.fail_call(nullptr, nth, code, 1);
+      const Reports::Entry entry = direct.rig->run(direct.load());
+      direct.check_arrived(entry);
+      const std::uint64_t made = direct.file.calls(nullptr) - before;
+      direct.file.fail_call(nullptr, 1'000'000'000, code, 1);
+      if (made < nth) break;
+      ++failures;
+      for (const Outcome outcome : entry.outcomes) CHECK(code_of(outcome) == Code::kOk);
+    }
+  }
+  CHECK(failures >= 4);
+  failures = 0;
+  for (std::uint64_t nth = 1;; ++nth) {
+    direct.store();
+    const std::uint64_t before = direct.machine.sim.calls(nullptr);
+    direct.machine.sim.fail_call(nullptr, nth, 1, 1);
+    direct.check_arrived(direct.rig->run(direct.load()));
+    const bool failed = direct.machine.sim.calls(nullptr) - before >= nth;
+    direct.machine.sim.fail_nothing();
+    if (!failed) break;
+    ++failures;
+  }
+  CHECK(failures >= 4);
+}
+
+TEST_CASE("a direct load waits for its fence, for cuFile waits for no stream") {
+  DirectRig direct;
+  direct.store();
+  ProducerStream engine(*direct.rig);
+  engine.hold();
+  engine.compute(0x42);
+  TransferRequest load = direct.load();
+  load.after.push_back(engine.fence());
+  const std::uint32_t ticket = direct.rig->start(std::move(load));
+  REQUIRE(direct.machine.sim.wait_for_calls("cuEventQuery", 20, 20'000) != 0);
+  CHECK(direct.file.calls("cuFileRead") == 0);
+  engine.release();
+  const Reports::Entry entry = direct.rig->reports.settled(ticket);
+  for (const Outcome outcome : entry.outcomes) CHECK(code_of(outcome) == Code::kOk);
+  CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+}
+
+TEST_CASE("memory whose blocks are not one piece each takes no direct transfers, and says so") {
+  const DirectRig direct({.kind = LayoutKind::kLayersKvInner});
+  CHECK(direct.enabled.code() == Code::kUnsupported);
+  CHECK(!direct.enabled.message().empty());
+  direct.store();
+  direct.rig->arrive(direct.load());
+  CHECK(direct.file.calls("cuFileRead") == 0);
+  CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+}
+
+}  // namespace
+}  // namespace kvtier
