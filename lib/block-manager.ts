@@ -32,7 +32,7 @@ import { type Completions, completions } from './native/completions.js'
 import { type ManagerOptions, type ResolvedOptions, resolveOptions } from './options.js'
 import { type Counters, type ManagerStats, type TierStats, zeroCounters } from './stats.js'
 import { closeHandles } from './tiers/close.js'
-import { openDeviceTier } from './tiers/device.js'
+import { openDeviceTier, ordinalsOf } from './tiers/device.js'
 import { type DiskTier, openDiskTier, openStore } from './tiers/disk.js'
 import { openHostTier } from './tiers/host.js'
 import { DEVICE, DISK, HOST, NO_TIER, type TierNumber, type TierSlots } from './tiers/types.js'
@@ -101,6 +101,7 @@ export class BlockManager {
   readonly #counters: Counters
   readonly #store: StoreHandle | null
   readonly #diskOpenMs: number
+  readonly #diskToDevice: ManagerStats['diskToDevice']
   readonly #hasher: TokenHasher
   readonly #active = new Map<TransferControl, Promise<void>>()
   #closing: Promise<void> | null = null
@@ -118,6 +119,7 @@ export class BlockManager {
     this.#counters.recordsUnreadable = parts.recordsUnreadable
     this.#store = parts.store
     this.#diskOpenMs = parts.diskOpenMs
+    this.#diskToDevice = parts.diskToDevice
     this.#hasher = makeTokenHasher(parts.binding, (start) => parts.completions.call(start))
     let tick = 0
     const context: MovementContext = {
@@ -128,6 +130,7 @@ export class BlockManager {
       counters: this.#counters,
       events: this.#events,
       diskWriter: new DiskWriter(() => context),
+      device: { ordinals: ordinalsOf(parts.groups.map((group) => group.tiers[DEVICE])), failure: null },
       leaveLastBlock: parts.options.leaveLastBlock,
       deadlineMs: parts.options.deadlineMs,
       now: () => Date.now(),
@@ -147,7 +150,8 @@ export class BlockManager {
    * there.
    *
    * @throws KvError ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_UNKNOWN_POLICY, ERR_KV_UNSUPPORTED,
-   * ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_OUT_OF_MEMORY, ERR_KV_ADDON_MISSING; for the disk tier ERR_KV_NOT_A_DIRECTORY,
+   * ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_OUT_OF_MEMORY, ERR_KV_ADDON_MISSING; for a GPU's memory also ERR_KV_DEVICE_LOST and
+   * ERR_KV_IO (ERR_KV_UNSUPPORTED where no GPU can be used); for the disk tier ERR_KV_NOT_A_DIRECTORY,
    * ERR_KV_NOT_WRITABLE, ERR_KV_UNSAFE_DIRECTORY, ERR_KV_LOCKED, ERR_KV_NO_SPACE, ERR_KV_LAYOUT_MISMATCH, ERR_KV_IO.
    * Nothing stays open when it throws.
    */
@@ -207,6 +211,7 @@ export class BlockManager {
         disk: this.#tierStats(DISK),
       },
       diskOpenMs: this.#diskOpenMs,
+      diskToDevice: this.#diskToDevice,
     }
   }
 
@@ -325,7 +330,8 @@ export class BlockManager {
   }
 
   #tierStats(tier: TierNumber): TierStats {
-    const sums = { slots: 0, held: 0, pinned: 0, filling: 0, free: 0, capacityBytes: 0 }
+    const failure = tier === DEVICE ? (this.#context.device.failure?.code ?? null) : null
+    const sums = { slots: 0, held: 0, pinned: 0, filling: 0, free: 0, capacityBytes: 0, failure }
     for (const tiers of this.#context.groups) {
       if (!tiers.tiers[tier].accounted) continue
       const counts = tiers.blocks.counts(tier)
@@ -353,6 +359,7 @@ interface OpenedParts {
   readonly recovered: number
   readonly recordsUnreadable: number
   readonly diskOpenMs: number
+  readonly diskToDevice: ManagerStats['diskToDevice']
 }
 
 async function openParts(options: ResolvedOptions): Promise<OpenedParts> {
@@ -366,11 +373,12 @@ async function openParts(options: ResolvedOptions): Promise<OpenedParts> {
   try {
     if (options.disk !== null) store = await openStore(binding, done, options.disk, fingerprint)
     const device = await openDeviceTier(binding, done, layout, options.device, opened)
-    const host = await openHostTier(binding, done, layout, options.hostBytes, opened)
+    const pinFor = ordinalsOf(device)[0] ?? null
+    const host = await openHostTier(binding, done, layout, options.hostBytes, pinFor, opened)
     const started = performance.now()
     let disk: DiskTier | null = null
     if (options.disk !== null && store !== null) {
-      disk = await openDiskTier(binding, done, layout, options.disk, store, opened)
+      disk = await openDiskTier(binding, done, layout, options.disk, store, device, opened)
     }
     const groups = layout.groups.map((_, index) => groupTiers(options, layout, index, device, host, disk))
     const secret = options.secret ?? store?.secret ?? crypto.getRandomValues(new Uint8Array(32))
@@ -389,6 +397,7 @@ async function openParts(options: ResolvedOptions): Promise<OpenedParts> {
       recovered: (disk?.contents ?? []).reduce((sum, contents) => sum + contents.slots.length, 0),
       recordsUnreadable: (disk?.contents ?? []).reduce((sum, contents) => sum + contents.recordsUnreadable, 0),
       diskOpenMs: disk === null ? 0 : performance.now() - started,
+      diskToDevice: disk?.toDevice[0] ?? null,
     }
   } catch (error) {
     // Why it could not be opened is what the caller needs, whatever closing says.

@@ -1,38 +1,20 @@
 /**
  * The options of `BlockManager.open`, and their validation in one voice: "option, what was asked, what is allowed".
  */
-import { flag, integer, invalidType, invalidValue, KvError, object, optionsOf } from './errors.js'
+import {
+  type DeviceOptions,
+  type ResolvedCudaDevice,
+  type ResolvedHostDevice,
+  resolveDevice,
+} from './device-options.js'
+import { flag, integer, invalidType, invalidValue, object, optionsOf } from './errors.js'
 import type { ModelIdentity } from './identity/fingerprint.js'
 import type { ModelLayout } from './identity/model-layout.js'
-import type { LayoutKindName } from './native/binding.js'
 
 /** One kibibyte, mebibyte and gibibyte, for capacities. */
 export const KiB: number = 1024
 export const MiB: number = 1024 * KiB
 export const GiB: number = 1024 * MiB
-
-/** Device memory whose slots kvtier accounts: G1 is a tier that hits like any other. */
-export interface OwnedDevice {
-  /** `host`: plain memory laid out as a GPU's would be, for machines without one. */
-  readonly kind: 'host'
-  /** Blocks of every layer group that fit. */
-  readonly slots: number
-  /** How the memory lies (default `layersKvInner`). */
-  readonly layout?: LayoutKindName
-}
-
-/** Device memory that the engine accounts and names in every call. */
-export interface BorrowedDevice {
-  readonly kind: 'host'
-  /** Slots of every layer group that the regions hold. */
-  readonly slots: number
-  readonly layout?: LayoutKindName
-  /**
-   * The engine's memory, by layer group name: one array for `contiguous`, otherwise one a part and layer. It stays in
-   * place until the manager is closed.
-   */
-  readonly regions: Readonly<Record<string, readonly Uint8Array[]>>
-}
 
 /** Tenant limits in bytes; a limit that is left out is the tier's capacity. */
 export interface Quota {
@@ -50,7 +32,7 @@ export interface ManagerOptions {
    */
   readonly model: string | ModelIdentity
   /** G1; leave out for engines that give no device pointers. */
-  readonly device?: OwnedDevice | BorrowedDevice
+  readonly device?: DeviceOptions
   /** G2. Slots are allocated and touched before `open` resolves. */
   readonly host: { readonly capacityBytes: number }
   /** G3; leave out for none. The directory is made 0700 when missing. `capacityBytes` is preallocated. */
@@ -89,7 +71,7 @@ export interface ManagerOptions {
 export interface ResolvedOptions {
   readonly layout: ModelLayout
   readonly model: ModelIdentity
-  readonly device: OwnedDevice | BorrowedDevice | null
+  readonly device: ResolvedHostDevice | ResolvedCudaDevice | null
   readonly hostBytes: number
   readonly disk: { readonly directory: string; readonly capacityBytes: number; readonly direct: boolean } | null
   readonly evictionPolicy: string
@@ -122,33 +104,6 @@ const ENGINE_FIELDS = [
   'writeBytesInFlight',
   'queueBlocks',
 ] as const satisfies (keyof NonNullable<ManagerOptions['engine']>)[]
-
-const LAYOUTS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
-
-function resolveDevice(value: unknown): OwnedDevice | BorrowedDevice | null {
-  if (value === undefined) return null
-  const device = optionsOf('device', value, ['kind', 'slots', 'layout', 'regions'])
-  if (device.kind === 'cuda') {
-    throw new KvError(
-      'ERR_KV_UNSUPPORTED',
-      "device.kind 'cuda' was asked for, but this build moves device blocks of kind 'host' only; use kind 'host'.",
-    )
-  }
-  if (device.kind !== 'host') invalidValue('device.kind', "'host'", device.kind)
-  const slots = integer('device.slots', device.slots, 1, 0x7fffffff)
-  const layout = device.layout ?? 'layersKvInner'
-  if (!LAYOUTS.includes(layout as LayoutKindName)) invalidValue('device.layout', `one of ${LAYOUTS.join(', ')}`, layout)
-  const base = { kind: 'host', slots, layout: layout as LayoutKindName } as const
-  if (device.regions === undefined) return base
-  const regions = object('device.regions', device.regions)
-  for (const [name, arrays] of Object.entries(regions)) {
-    if (!Array.isArray(arrays)) invalidType(`device.regions.${name}`, 'an array of Uint8Array', arrays)
-    for (const array of arrays as unknown[]) {
-      if (!(array instanceof Uint8Array)) invalidType(`device.regions.${name}`, 'an array of Uint8Array', array)
-    }
-  }
-  return { ...base, regions: regions as Record<string, Uint8Array[]> }
-}
 
 function resolveDisk(value: unknown): ResolvedOptions['disk'] {
   if (value === undefined) return null

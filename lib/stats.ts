@@ -1,6 +1,7 @@
 /**
  * The counters of a block manager: plain numbers, exact, since it was opened.
  */
+import type { ErrorCode } from './native/generated.js'
 
 /** Slots of one tier, in blocks, summed over the layer groups. */
 export interface TierStats {
@@ -15,6 +16,10 @@ export interface TierStats {
   readonly free: number
   /** Bytes the slots take, whether held or free. */
   readonly capacityBytes: number
+  /**
+   * Why the tier takes no transfers any more, ERR_KV_DEVICE_LOST for device memory whose GPU failed; null while it does.
+   */
+  readonly failure: ErrorCode | null
 }
 
 /** Monotonic counts since the manager was opened. Bytes are payload bytes that really moved. */
@@ -63,6 +68,12 @@ export interface ManagerStats {
   readonly tiers: { readonly device: TierStats; readonly host: TierStats; readonly disk: TierStats }
   /** Milliseconds that opening the disk tier took: preallocation, reading the table, adopting it. 0 without one. */
   readonly diskOpenMs: number
+  /**
+   * Whether blocks go directly between the disk and a GPU where they leave no copy in host memory, and if not why: the
+   * first layer group's answer. null where that was not tried: no disk tier, O_DIRECT not wished for, or no GPU memory in
+   * which a block is one piece.
+   */
+  readonly diskToDevice: { readonly available: boolean; readonly reason: string } | null
 }
 
 /** Counters at zero. */

@@ -10,11 +10,21 @@ import { KvError } from '../errors.js'
 import { defineVerb, type Verb, type VerbContext } from './context.js'
 import type { WorkerMessage, WorkerTask } from './demo/messages.js'
 import type { PathRate } from './demo/paths.js'
-import { DEMO_WORKLOAD } from './demo/settings.js'
+import { DEMO_WORKLOAD, type DemoDevice } from './demo/settings.js'
 import { formatBytes, formatCount, formatDuration, formatPercent, formatRate } from './format.js'
-import type { OptionSpecs } from './option-kinds.js'
 import { type Progress, startProgress } from './progress.js'
 import { renderTable } from './table.js'
+
+const OPTIONS = {
+  device: {
+    kind: 'choice',
+    placeholder: 'KIND',
+    choices: ['host', 'cuda'],
+    help: 'what device memory is: plain memory, or the first GPU (default: host)',
+  },
+} as const
+
+type DemoContext = VerbContext<typeof OPTIONS>
 
 /** The demo's result; what `--json` prints. */
 export interface DemoResult {
@@ -106,17 +116,18 @@ async function runChild(
   return { open, end, nextRequest }
 }
 
-async function runDemo(context: VerbContext): Promise<DemoResult> {
+async function runDemo(context: DemoContext): Promise<DemoResult> {
+  const device: DemoDevice = context.values.device === 'cuda' ? 'cuda' : 'host'
   const total = DEMO_WORKLOAD.users * DEMO_WORKLOAD.turns
   const half = Math.floor(total / 2)
   const directory = await mkdtemp(join(tmpdir(), 'kvtier-demo-'))
   const tally = new Tally()
   const progress = startProgress(context, 'serving requests', total)
   try {
-    const first = { directory, firstRequest: 0, measurePaths: false }
+    const first = { directory, device, firstRequest: 0, measurePaths: false }
     const killed = await runChild(context, first, half, tally, progress)
     const killedAfterRequests = tally.requests
-    const second = { directory, firstRequest: killed.nextRequest, measurePaths: true }
+    const second = { directory, device, firstRequest: killed.nextRequest, measurePaths: true }
     const finished = await runChild(context, second, Number.POSITIVE_INFINITY, tally, progress)
     const paths = finished.end?.paths ?? []
     return {
@@ -182,10 +193,10 @@ export const demo: Verb = defineVerb({
   summary: 'run a workload through all tiers, kill it half-way, restart it warm, check every byte',
   usage: '',
   details:
-    'Serves growing chats of several tenants through device memory of kind host, host memory and a disk tier in a temporary ' +
+    'Serves growing chats of several tenants through device memory, host memory and a disk tier in a temporary ' +
     'directory. The process is killed with SIGKILL half-way and another goes on. Every onboarded byte is compared with what ' +
     'was stored. Needs about 1.2 GiB of disk and 700 MiB of memory; takes well under a minute. Exit code 1 when a byte was wrong.',
-  options: {} satisfies OptionSpecs,
+  options: OPTIONS,
   operands: { least: 0, most: 0 },
   async run(context) {
     const result = await runDemo(context)

@@ -3,6 +3,9 @@ import { resolve } from 'node:path'
 
 import { defineVerb, type Verb, type VerbContext, type VerbResult } from './context.js'
 import { type Finding, findingsOf } from './findings.js'
+import { gpuCopiesText } from './gpu-copies.js'
+import type { CliNative, MeasuredGpu } from './native-access.js'
+import { type Progress, startProgress } from './progress.js'
 import { renderTable, wrapText } from './table.js'
 
 const NARROWEST = 40
@@ -21,15 +24,42 @@ function textOf(findings: readonly Finding[], columns: number): string {
   return `${table}\nkvtier works without what is missing:\n${notes.join('')}`
 }
 
-async function run(context: VerbContext): Promise<VerbResult> {
+const OPTIONS = {
+  recalibrate: { kind: 'flag', help: "measure every GPU's copies anew, and keep what managers choose by" },
+} as const
+
+type DoctorContext = VerbContext<typeof OPTIONS>
+
+/** Null where nothing is to be measured. */
+async function measure(context: DoctorContext, native: CliNative): Promise<MeasuredGpu[] | null> {
+  if (!context.values.recalibrate) return null
+  let progress: Progress | undefined
+  try {
+    return await native.measureCopies((ordinal, count) => {
+      context.signal.throwIfAborted()
+      progress ??= startProgress(context, 'measuring GPUs', count)
+      progress.update(ordinal)
+    })
+  } finally {
+    progress?.end()
+  }
+}
+
+async function run(context: DoctorContext): Promise<VerbResult> {
   const directory = resolve(context.cwd, context.operands[0] ?? '.')
   const native = await context.native()
   const machine = await native.probe(directory)
   const findings = findingsOf(machine)
+  const copies = await measure(context, native)
   const memlockBytes = Number.isSafeInteger(machine.memory.memlockBytes) ? machine.memory.memlockBytes : null
   return {
-    json: { directory, findings, machine: { ...machine, memory: { ...machine.memory, memlockBytes } } },
-    text: textOf(findings, context.columns),
+    json: {
+      directory,
+      findings,
+      machine: { ...machine, memory: { ...machine.memory, memlockBytes } },
+      ...(copies === null ? {} : { copies }),
+    },
+    text: textOf(findings, context.columns) + (copies === null ? '' : gpuCopiesText(copies)),
   }
 }
 
@@ -41,8 +71,10 @@ export const doctor: Verb = defineVerb({
   details:
     'Looks for CUDA, cuFile, io_uring, O_DIRECT, huge pages, NUMA, the limit of locked memory and SHA-256, and says what ' +
     'each lack costs and what to do about it. DIR is where the disk tier is to be (default: the current directory); ' +
-    'nothing stays in it. The exit code is 0 whatever is missing. In JSON, memlockBytes is null where there is no limit.',
+    'nothing stays in it. The exit code is 0 whatever is missing. In JSON, memlockBytes is null where there is no limit. ' +
+    'With --recalibrate it also measures the ways to copy between each GPU and host memory, which a block manager does ' +
+    'when it first uses a GPU, and keeps the result in the cache folder of the user.',
   operands: { least: 0, most: 1 },
-  options: {},
+  options: OPTIONS,
   run,
 })

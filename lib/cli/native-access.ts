@@ -4,9 +4,16 @@
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-
+import type { CopyStrategyName } from '../device-options.js'
 import { KvError } from '../errors.js'
-import type { GroupShape, OpenedSlab, ProbeResult, SlabContents, StorageHandle } from '../native/binding.js'
+import type {
+  CopyFigures,
+  GroupShape,
+  OpenedSlab,
+  ProbeResult,
+  SlabContents,
+  StorageHandle,
+} from '../native/binding.js'
 import { RECORD_BYTES, TABLE_HEADER_BYTES } from '../native/sizes.js'
 import { tableName } from './stores.js'
 
@@ -19,6 +26,27 @@ export interface InspectedSlab {
   readonly slotCount: number
   /** Of these, how many the table is too short to have a record of; 0 unless somebody cut it. */
   readonly slotsMissing: number
+}
+
+/** What a way of copying reaches, for runs of one size. */
+export interface MeasuredCopy {
+  readonly strategy: CopyStrategyName
+  readonly direction: 'to GPU' | 'from GPU'
+  readonly runBytes: number
+  readonly runs: number
+  /** Billions of bytes a second. */
+  readonly gbPerS: number
+  /** Processor time of handing the copies to the driver, in microseconds. */
+  readonly queueUs: number
+}
+
+/** One GPU's copies. */
+export interface MeasuredGpu {
+  readonly ordinal: number
+  readonly name: string
+  /** Whether the next process will find the choices; false where the user's cache folder cannot be written. */
+  readonly kept: boolean
+  readonly copies: readonly MeasuredCopy[]
 }
 
 /** What the command asks of the addon. */
@@ -38,6 +66,13 @@ export interface CliNative {
    * @returns one number a slot, an index into the code list; 0 = the bytes are those that were stored
    */
   checkSlots(storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): Promise<Uint8Array>
+  /**
+   * Measures the copies of every GPU anew and keeps what block managers choose by.
+   *
+   * @param onGpu - called before each GPU, with its number and how many there are
+   * @throws KvError what measuring failed with
+   */
+  measureCopies(onGpu: (ordinal: number, count: number) => void): Promise<MeasuredGpu[]>
   /** Gives an inspected slab back. */
   close(storage: StorageHandle): Promise<void>
 }
@@ -52,6 +87,20 @@ async function countMissing(path: string, slotCount: number): Promise<number> {
   return Math.max(0, slotCount - Math.max(0, Math.floor((size - TABLE_HEADER_BYTES) / RECORD_BYTES)))
 }
 
+function copiesOf({ cells, figures }: CopyFigures, strategies: readonly CopyStrategyName[]): MeasuredCopy[] {
+  return Array.from({ length: cells.length / 4 }, (_, row) => {
+    const [strategy = 0, towards, runBytes = 0, runs = 0] = cells.subarray(row * 4, row * 4 + 4)
+    return {
+      strategy: strategies[strategy] ?? 'single',
+      direction: towards === 1 ? 'to GPU' : 'from GPU',
+      runBytes,
+      runs,
+      gbPerS: figures[row * 2] ?? 0,
+      queueUs: figures[row * 2 + 1] ?? 0,
+    }
+  })
+}
+
 const BYTES_IN_FLIGHT = 8 * 1024 * 1024
 const QUEUE_BLOCKS = 65_536
 
@@ -64,6 +113,10 @@ export async function openNative(): Promise<CliNative> {
   const { binding, NO_SLOT } = await import('../native/binding.js')
   const { completions } = await import('../native/completions.js')
   const { startBatch } = await import('../movement/native-batch.js')
+  const { COPY_STRATEGIES } = await import('../device-options.js')
+  const { measureCopies } = await import('../tiers/calibration.js')
+  const { cacheFolder } = await import('../tiers/choices-file.js')
+  const { probeGpus } = await import('../tiers/cuda.js')
   const done = completions()
   binding.openEngine({
     threads: 0,
@@ -103,6 +156,17 @@ export async function openNative(): Promise<CliNative> {
       const { codes } = await batch.done
       await batch.settled
       return codes
+    },
+    async measureCopies(onGpu) {
+      const gpus = await probeGpus(binding, done)
+      const calibrating = { binding, completions: done, gpus, folder: cacheFolder() }
+      const measured: MeasuredGpu[] = []
+      for (const [ordinal, name] of gpus.devices.entries()) {
+        onGpu(ordinal, gpus.devices.length)
+        const { figures, stored } = await measureCopies(calibrating, ordinal)
+        measured.push({ ordinal, name, kept: stored, copies: copiesOf(figures, COPY_STRATEGIES) })
+      }
+      return measured
     },
     close: (storage) => done.call<undefined>((ticket) => binding.startClose(ticket, storage)),
   }

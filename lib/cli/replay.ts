@@ -13,6 +13,7 @@ import { formatBytes, formatCount, formatDuration, formatPercent, plural, printa
 import { countOfShare, usageError } from './option-kinds.js'
 import { type Progress, startProgress } from './progress.js'
 import { replayTrace } from './replay/accounting.js'
+import type { EngineKind } from './replay/engine-memory.js'
 import { loadTrace, type Trace } from './replay/load-trace.js'
 import { renderTable } from './table.js'
 
@@ -140,6 +141,7 @@ interface Sizes {
   readonly blockBytes: number
   readonly hostBlocks: number
   readonly diskBlocks: number
+  readonly device: EngineKind
 }
 
 async function move(context: ReplayContext, trace: Trace, policy: string, sizes: Sizes): Promise<Outcome> {
@@ -185,12 +187,17 @@ function checkOptions({ values }: ReplayContext): void {
   } else if (capacity === undefined && host === undefined) {
     usageError('replay --bytes needs --host N|N% or --capacity N|N%, the size of the host tier.')
   }
-  if (device === 'cuda') {
-    throw new KvError(
-      'ERR_KV_UNSUPPORTED',
-      '--device cuda was asked for, but this build computes blocks in host memory only; use --device host.',
-    )
-  }
+}
+
+/** Refuses a GPU where none can be used, also before a trace is read. */
+async function checkDevice({ values, native }: ReplayContext): Promise<void> {
+  if (values.device !== 'cuda') return
+  const { cuda } = await (await native()).probe('')
+  if (cuda.available) return
+  throw new KvError(
+    'ERR_KV_UNSUPPORTED',
+    `--device cuda was asked for, but no GPU can be used here: ${cuda.reason.replace(/\.?$/, '.')} Use --device host.`,
+  )
 }
 
 function textOf(trace: Trace, policy: string, outcome: Outcome, blockBytes: number | undefined): string {
@@ -229,15 +236,21 @@ function textOf(trace: Trace, policy: string, outcome: Outcome, blockBytes: numb
 
 async function run(context: ReplayContext): Promise<VerbResult> {
   checkOptions(context)
-  const { capacity, bytes, host, disk, policy = DEFAULT_EVICTION_POLICY } = context.values
+  const { capacity, bytes, host, disk, device, policy = DEFAULT_EVICTION_POLICY } = context.values
   checkPolicyName(policy)
+  await checkDevice(context)
   const trace = await readTraceFile(context, resolve(context.cwd, context.operands[0] ?? ''))
   const hostShare = (bytes === undefined ? undefined : host) ?? capacity ?? { count: 1 }
   const hostBlocks = countOfShare(hostShare, trace.uniqueBlocks)
   const diskBlocks = disk === undefined ? 0 : countOfShare(disk, trace.uniqueBlocks)
   const outcome = await (bytes === undefined
     ? account(context, trace, policy, hostBlocks)
-    : move(context, trace, policy, { blockBytes: bytes, hostBlocks, diskBlocks }))
+    : move(context, trace, policy, {
+        blockBytes: bytes,
+        hostBlocks,
+        diskBlocks,
+        device: device === 'cuda' ? device : 'host',
+      }))
   const hits = outcome.tiers.reduce((sum, tier) => sum + tier.hits, 0)
   return {
     json: {
@@ -267,7 +280,8 @@ export const replay: Verb = defineVerb({
     'FILE is a trace: JSON lines, plain, gzip or zstd, one request a line with the ids of its blocks (hash_ids or hash_ranges). ' +
     'Without --bytes the block accounting of one tier is run alone, exactly as the block manager runs it: the same trace, ' +
     'policy and capacity give the same hits. With --bytes every block is filled, goes through the host and disk tiers of a ' +
-    'real block manager, and is compared byte by byte when it comes back; the exit code is 1 when a block was wrong. The ' +
+    'real block manager, and is compared byte by byte when it comes back; the exit code is 1 when a block was wrong. ' +
+    "With --device cuda blocks are computed in the first GPU's memory. The " +
     'disk tier lies in a temporary directory that is removed.',
   operands: { least: 1, most: 1 },
   options: OPTIONS,

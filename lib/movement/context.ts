@@ -11,6 +11,7 @@ import type { Completions } from '../native/completions.js'
 import type { Counters } from '../stats.js'
 import { DEVICE, DISK, HOST, type TierNumber, type TierSlots, tierName } from '../tiers/types.js'
 import type { BorrowedSlots } from './borrowed-slots.js'
+import type { DeviceState } from './device-state.js'
 
 /** One layer group: its shape, its accounting, and where its slots are. */
 export interface GroupTiers {
@@ -69,6 +70,7 @@ export interface MovementContext {
   readonly counters: Counters
   readonly events: Events
   readonly diskWriter: HostWriter
+  readonly device: DeviceState
   readonly leaveLastBlock: boolean
   readonly deadlineMs: number
   /** Unix time in milliseconds; a parameter so that tests own it. */
@@ -176,6 +178,14 @@ export function parentFor(tiers: GroupTiers, words: Uint32Array, at: number): nu
   if (!blocks.prefixClosed || at === 0) return -1
   const parent = blocks.find(words, at - 1)
   return parent >= 0 && (blocks.isHeld(parent) || blocks.slotOf(parent, HOST) >= 0) ? parent : NO_PARENT
+}
+
+const ENDED: readonly ErrorCode[] = ['ERR_KV_ABORTED', 'ERR_KV_DEADLINE', 'ERR_KV_CLOSED']
+
+/** Counts blocks of a transfer that did not begin, by why. */
+export function countMisses(context: MovementContext, code: ErrorCode, blocks: number): void {
+  if (ENDED.includes(code)) context.counters.abandoned += blocks
+  else context.counters.transferFailures += blocks
 }
 
 /** Copies `count` blocks' hashes out of packed words, as the bytes that native code takes. */

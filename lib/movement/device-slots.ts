@@ -8,6 +8,7 @@ import { NO_SLOT } from '../native/binding.js'
 import { HASH_WORDS } from '../native/sizes.js'
 import { DEVICE } from '../tiers/types.js'
 import type { GroupTiers, MovementContext } from './context.js'
+import { forgetDeviceCopies } from './device-state.js'
 
 /** A hold on device slots that keeps their blocks from eviction; disposable. */
 export interface DevicePin {
@@ -20,7 +21,11 @@ export interface DevicePin {
    * @throws KvError ERR_KV_RELEASED, ERR_KV_INVALID_VALUE (no such group)
    */
   slots(group?: string): Uint32Array
-  /** Gives the slots back, those that a transfer still uses when it has settled. Calling it again does nothing. */
+  /**
+   * Gives the slots back, those that a transfer still uses when it has settled. Calling it again does nothing. From now on
+   * any onboard may fill them: the engine's work with them has ended, or lies before the fence of every later onboard
+   * (the stream that the engine works in, for example).
+   */
   release(): void
   [Symbol.dispose](): void
 }
@@ -138,7 +143,7 @@ export class DeviceSlots implements DevicePin {
     const slot = this.#slots[index]?.[position] ?? NO_SLOT
     const entries = this.#entries[index]
     if (this.#released || tiers === undefined || slot === NO_SLOT || entries === undefined) return
-    if (this.#distrusted.has(position)) return
+    if (this.#distrusted.has(position) || this.#context.device.failure !== null) return
     if (entries[position] !== -1 || tiers.blocks.slotOf(entry, DEVICE) >= 0) return
     tiers.blocks.assign(entry, DEVICE, slot)
     if (!tiers.blocks.publish(entry, DEVICE)) {
@@ -196,5 +201,6 @@ export class DeviceSlots implements DevicePin {
         else if (slot !== NO_SLOT) tiers.blocks.giveBack(DEVICE, slot)
       }
     }
+    forgetDeviceCopies(this.#context)
   }
 }

@@ -20,7 +20,8 @@ import {
   storageOf,
 } from './context.js'
 import type { DeviceSlots } from './device-slots.js'
-import type { Fence } from './fence.js'
+import { noteDeviceLost } from './device-state.js'
+import type { CapturedFence } from './fence.js'
 import { firstStored } from './match.js'
 import { type NativeBatch, startBatch } from './native-batch.js'
 import { Pins } from './pins.js'
@@ -45,7 +46,7 @@ export interface OffloadPlan {
   readonly from: readonly Uint32Array[]
   readonly until: 'host' | 'disk'
   readonly meta: BlockMeta
-  readonly after: Fence
+  readonly after: CapturedFence
   /** Owned device memory: the reservation whose slots become the blocks' device copies; otherwise null. */
   readonly reserved: DeviceSlots | null
   /** Position in the reservation of block `firstBlock`. */
@@ -246,18 +247,18 @@ export class GroupOffload {
           ),
           parents: null,
           records: null,
+          after: this.#plan.after.handles,
         }),
       )
     } catch (error) {
+      const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
+      const message = error instanceof Error ? error.message : ''
       positions.forEach((i, at) => {
         blocks.abandon(entries[at] ?? -1, HOST)
-        this.#outcomes.fail(
-          i,
-          isKvError(error) ? error.code : 'ERR_KV_INTERNAL',
-          error instanceof Error ? error.message : '',
-        )
+        this.#outcomes.fail(i, code, message)
       })
       context.counters.transferFailures += positions.length
+      noteDeviceLost(context, code, message)
       return
     }
     const before = this.#fillingBefore(entries)
@@ -319,11 +320,21 @@ export class GroupOffload {
     this.#outcomes.bytes += stored * this.#tiers.blockBytes
     if (this.#control.code !== null) context.counters.abandoned += failed.length
     else context.counters.transferFailures += failed.length
+    this.#blameDevice(codes, message)
     if (stored === 0) return
     context.events.emit('stored', { tier: 'host', blocks: stored, group: this.#tiers.group.name })
     if (!this.#goesToDisk()) return
     const missing = new Set(failed)
     this.#control.settleAfter(this.#writePart(entries.filter((entry) => !missing.has(entry))))
+  }
+
+  /** A copy from a GPU's memory that failed. */
+  #blameDevice(codes: Uint8Array, message: string): void {
+    const { device, events } = this.#context
+    if (codes.includes(CODE.ERR_KV_DEVICE_LOST)) noteDeviceLost(this.#context, 'ERR_KV_DEVICE_LOST', message)
+    else if (device.ordinals.length > 0 && codes.includes(CODE.ERR_KV_IO)) {
+      events.emit('tierFailed', { tier: 'device', code: 'ERR_KV_IO', message })
+    }
   }
 
   /** Writes a part while the next one is copied. What is written stays: the parts after it must not take its slots. */

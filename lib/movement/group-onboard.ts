@@ -8,9 +8,11 @@ import { NO_SLOT, type TransferPath } from '../native/binding.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { type GroupTiers, hashBytes, type MovementContext, markPending, storageOf } from './context.js'
-import type { Fence } from './fence.js'
+import { noteDeviceLost } from './device-state.js'
+import type { CapturedFence } from './fence.js'
+import type { ReadyOffer } from './layer-events.js'
 import { type FullMatch, firstNeeded, nearestTier } from './match.js'
-import { startBatch } from './native-batch.js'
+import { type NativeBatch, startBatch } from './native-batch.js'
 import { Pins } from './pins.js'
 import { takeRoomNow } from './room.js'
 import type { Outcomes, TransferControl } from './transfer.js'
@@ -25,7 +27,9 @@ export interface OnboardPlan {
   readonly maxBlocks: number
   readonly leaveLast: boolean
   readonly tenant: number
-  readonly after: Fence
+  readonly after: CapturedFence
+  /** Where the caller asked for events a layer; otherwise null. */
+  readonly ready: ReadyOffer | null
   /** Called with the host pins that the caller keeps (`to: 'host'`); otherwise they end with the transfer. */
   readonly keepPins?: (release: () => void, entries: readonly Int32Array[]) => void
 }
@@ -204,28 +208,19 @@ export class GroupOnboard {
       const via = toHost ? NO_SLOT : (leg.via[at] ?? NO_SLOT)
       moves.set([blocks.slotOf(entries[at] ?? -1, leg.from), via, this.#targetSlot(i)], at * 3)
     })
-    let native: ReturnType<typeof startBatch>
+    let native: NativeBatch
     try {
-      native = startBatch(context.completions, leg.positions.length, (ticket) =>
-        context.binding.startTransfer(ticket, {
-          path: leg.path,
-          onboard: true,
-          source: storageOf(this.#tiers, leg.from as 1 | 2),
-          via: leg.path === 'slabToMemoryVia' ? storageOf(this.#tiers, HOST) : null,
-          target: storageOf(this.#tiers, this.#plan.to === 'host' ? HOST : DEVICE),
-          moves,
-          hashes: hashBytes(this.#plan.hashes.words, leg.positions),
-          parents: null,
-          records: null,
-        }),
-      )
+      native = this.#start(leg, moves)
     } catch (error) {
       const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
+      const message = error instanceof Error ? error.message : ''
       leg.positions.forEach((i, at) => {
-        this.#outcomes.fail(i, code, error instanceof Error ? error.message : '')
+        this.#outcomes.fail(i, code, message)
         giveUp(at)
       })
+      this.#plan.ready?.refuse()
       context.counters.transferFailures += leg.positions.length
+      noteDeviceLost(context, code, message)
       return
     }
     // What only reads accounted slots keeps nobody waiting.
@@ -243,6 +238,7 @@ export class GroupOnboard {
     })
     this.#control.adopt(native.ticket, settled)
     const result = await native.done
+    if (result.codes.some((code) => code !== CODE.OK)) this.#plan.ready?.refuse()
     leg.positions.forEach((i, at) => {
       const entry = entries[at] ?? -1
       const code = result.codes[at] ?? CODE.ERR_KV_INTERNAL
@@ -256,6 +252,28 @@ export class GroupOnboard {
     this.#count(leg, result.codes, corrupt.length, result.message)
     for (const entry of corrupt) this.#lose(entry)
     if (failed.length === 0) endPending()
+  }
+
+  /** Starts the native batch of a leg; throws what the binding throws. */
+  #start(leg: Leg, moves: Uint32Array): NativeBatch {
+    const { hashes, to, after, ready } = this.#plan
+    const { binding, completions } = this.#context
+    const target = storageOf(this.#tiers, to === 'host' ? HOST : DEVICE)
+    const request = {
+      path: leg.path,
+      onboard: true,
+      source: storageOf(this.#tiers, leg.from as 1 | 2),
+      via: leg.path === 'slabToMemoryVia' ? storageOf(this.#tiers, HOST) : null,
+      target,
+      moves,
+      hashes: hashBytes(hashes.words, leg.positions),
+      parents: null,
+      records: null,
+      after: after.handles,
+      ready: ready?.begin(this.#tiers, target),
+    }
+    const onReady = ready === null ? undefined : () => ready.queued()
+    return startBatch(completions, leg.positions.length, (ticket) => binding.startTransfer(ticket, request), onReady)
   }
 
   /**
@@ -308,8 +326,15 @@ export class GroupOnboard {
     if (this.#control.code !== null) counters.abandoned += failed - corrupt
     else if (failed > corrupt) {
       counters.transferFailures += failed - corrupt
-      events.emit('tierFailed', { tier: leg.from === DISK ? 'disk' : 'host', code: 'ERR_KV_IO', message })
+      if (codes.includes(CODE.ERR_KV_DEVICE_LOST)) noteDeviceLost(this.#context, 'ERR_KV_DEVICE_LOST', message)
+      else events.emit('tierFailed', { tier: this.#suspect(leg), code: 'ERR_KV_IO', message })
     }
+  }
+
+  /** The tier that most likely failed a leg. */
+  #suspect(leg: Leg): 'disk' | 'device' | 'host' {
+    if (leg.from === DISK) return 'disk'
+    return this.#context.device.ordinals.length > 0 ? 'device' : 'host'
   }
 
   /** A block's bytes are not those that were stored: it and what follows it are gone. */
@@ -349,9 +374,12 @@ export class GroupOnboard {
   /** Blocks that were where they are wanted already, and the votes of this group for every outcome. */
   finish(): void {
     const distrusted = this.#context.mistakes.overwritten !== this.#mistakes
+    const lost = this.#plan.to === 'device' ? this.#context.device.failure : null
     for (let i = 0; i < this.#sources.length; i++) {
       const source = this.#sources[i] ?? -1
-      if (source === DEVICE && distrusted && this.#tiers.blocks.isLost(this.#entries[i] ?? -1)) {
+      // Also what arrived before: no GPU can read it any more.
+      if (lost !== null) this.#outcomes.fail(i, lost.code, lost.message)
+      else if (source === DEVICE && distrusted && this.#tiers.blocks.isLost(this.#entries[i] ?? -1)) {
         this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'Its device copy may have been written over.')
       } else if (source === DEVICE && this.#outcomes.codes[i] === CODE.OK) {
         this.#context.counters.onboardedFromDevice++
@@ -359,6 +387,11 @@ export class GroupOnboard {
       // A block that the group does not need (outside its window) is as good as one on the device.
       this.#outcomes.succeed(i, source < 0 ? DEVICE : source, further)
     }
+  }
+
+  /** The device slots of all blocks, on their way or there; NO_SLOT for a block that the group does not need. */
+  deviceSlots(): Uint32Array {
+    return Uint32Array.from(this.#sources, (source, i) => (source < 0 ? NO_SLOT : this.#targetSlot(i)))
   }
 
   /** Whether this group needed, and so has, all that it needs for a prefix of `count` blocks, which all arrived. */

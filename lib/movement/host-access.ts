@@ -16,7 +16,7 @@ import {
   parentFor,
 } from './context.js'
 
-import { fence } from './fence.js'
+import { NOTHING } from './fence.js'
 import { HostReading } from './host-reading.js'
 import { HostReservation, type ReservedGroup } from './host-reservation.js'
 import { firstStored } from './match.js'
@@ -210,7 +210,8 @@ export class HostAccess {
           maxBlocks,
           leaveLast: context.leaveLastBlock,
           tenant: sequence.meta.tenant,
-          after: fence.quiet(),
+          after: NOTHING,
+          ready: null,
           keepPins: (end, found) => {
             release = end
             entries = found

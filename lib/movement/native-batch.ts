@@ -22,8 +22,14 @@ export interface NativeBatch {
  * Starts a batch of `count` blocks.
  *
  * @param start - calls the binding with the ticket; what it throws is thrown here and nothing is in flight then
+ * @param onReady - called, before `done` resolves, when every block was verified and is queued; see TransferRequest.ready
  */
-export function startBatch(completions: Completions, count: number, start: (ticket: number) => void): NativeBatch {
+export function startBatch(
+  completions: Completions,
+  count: number,
+  start: (ticket: number) => void,
+  onReady?: () => void,
+): NativeBatch {
   let resolveDone: (outcomes: BatchOutcomes) => void = () => undefined
   let resolveSettled: () => void = () => undefined
   const done = new Promise<BatchOutcomes>((resolve) => {
@@ -33,6 +39,7 @@ export function startBatch(completions: Completions, count: number, start: (tick
     resolveSettled = resolve
   })
   const ticket = completions.batch(start, {
+    onReady,
     onDone: (outcomes, code, message) => {
       const codes = new Uint8Array(count)
       for (let i = 0; i < count; i++) codes[i] = (outcomes[i] ?? code) & 0xff

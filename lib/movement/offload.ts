@@ -3,7 +3,7 @@
  */
 import { invalidValue, KvError } from '../errors.js'
 import { DEVICE, DISK } from '../tiers/types.js'
-import type { MovementContext } from './context.js'
+import { countMisses, type MovementContext } from './context.js'
 import { waitForFence } from './fence.js'
 import { GroupOffload, type OffloadPlan } from './group-offload.js'
 import { heldTokens } from './match.js'
@@ -34,10 +34,10 @@ export async function runOffload(
   const prepared = plan.hashes.prepare()
   control.settleAfter(prepared.catch(() => undefined))
   await control.wait(prepared)
-  const stopped = await waitForFence(control, plan.after)
-  if (stopped !== null) {
-    for (let i = 0; i < plan.blockCount; i++) outcomes.fail(i, stopped)
-    context.counters.abandoned += plan.blockCount
+  const failure = (await waitForFence(control, plan.after)) ?? context.device.failure
+  if (failure !== null) {
+    for (let i = 0; i < plan.blockCount; i++) outcomes.fail(i, failure.code, failure.message)
+    countMisses(context, failure.code, plan.blockCount)
   } else {
     await Promise.all(context.groups.map((tiers) => new GroupOffload(context, tiers, plan, control, outcomes).run()))
     outcomes.placeUnneeded()

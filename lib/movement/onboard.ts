@@ -1,10 +1,11 @@
 /**
  * Onboard: the longest held prefix of a prompt, towards the GPU.
  */
+import { CODE } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
-import { type MovementContext, sweepExpired } from './context.js'
+import { countMisses, type MovementContext, sweepExpired } from './context.js'
 import { DeviceSlots } from './device-slots.js'
-import { waitForFence } from './fence.js'
+import { type FenceFailure, waitForFence } from './fence.js'
 import { GroupOnboard, type OnboardPlan, sourceOf } from './group-onboard.js'
 import { type FullMatch, matchPrefix } from './match.js'
 import { Outcomes, type TransferControl, type TransferResult } from './transfer.js'
@@ -33,16 +34,19 @@ export async function runOnboard(
   }
   // No await from the match to the start of the native batches: nothing can leave, or be begun by another, between.
   const outcomes = new Outcomes(match.blocks)
-  const code = stopped ?? control.code
+  const failure = stopped ?? failureNow(context, plan, control)
   const groups = context.groups.map((tiers) => new GroupOnboard(context, tiers, plan, match, control, outcomes))
   let handedOver = false
   try {
-    if (code !== null) {
-      for (let i = 0; i < match.blocks; i++) outcomes.fail(i, code)
-      context.counters.abandoned += match.blocks
+    if (failure !== null) {
+      for (let i = 0; i < match.blocks; i++) outcomes.fail(i, failure.code, failure.message)
+      countMisses(context, failure.code, match.blocks)
     } else {
       for (const group of groups) group.pinSources()
-      await Promise.all(groups.map((group) => group.move()))
+      const moving = Promise.all(groups.map((group) => group.move()))
+      // Every native batch was begun before the first await.
+      plan.ready?.seal(() => takeQueued(context, groups, match, outcomes, control))
+      await moving
     }
     for (const group of groups) group.finish()
     const usable = usableBlocks(groups, outcomes.run)
@@ -55,8 +59,30 @@ export async function runOnboard(
     }
     return result
   } finally {
+    plan.ready?.refuse()
     if (!handedOver) releaseAll(groups)
   }
+}
+
+/** Why an onboard cannot begin now. */
+function failureNow(context: MovementContext, plan: OnboardPlan, control: TransferControl): FenceFailure | null {
+  if (control.code !== null) return { code: control.code, message: '' }
+  return plan.to === 'device' ? context.device.failure : null
+}
+
+/** The slots of all blocks, which are the caller's from here on; null where some block will not be there. */
+function takeQueued(
+  context: MovementContext,
+  groups: readonly GroupOnboard[],
+  match: FullMatch,
+  outcomes: Outcomes,
+  control: TransferControl,
+): readonly Uint32Array[] | null {
+  if (match.blocks === 0 || control.code !== null || context.device.failure !== null) return null
+  if (outcomes.codes.some((code) => code !== CODE.OK)) return null
+  if (!groups.every((group) => group.covers(match.blocks))) return null
+  control.commit()
+  return groups.map((group) => group.deviceSlots())
 }
 
 /** The longest prefix that can be used: where a block failed, the window or the state of a shorter one may not be there. */

@@ -2,14 +2,15 @@
  * A sequence: the tokens of one prompt or chat, the identities of its blocks, and their way to and from the GPU. It holds
  * no blocks; forgetting it costs nothing.
  */
-import { integer, invalidType, invalidValue, KvError, object, optionsOf } from '../errors.js'
+import { flag, integer, invalidType, invalidValue, KvError, object, optionsOf } from '../errors.js'
 import type { ExtraKeyAt, SequenceHashes, Tokens } from '../identity/sequence-hashes.js'
 import { NO_SLOT } from '../native/binding.js'
 import { DEVICE } from '../tiers/types.js'
 import { slotArray } from './borrowed-slots.js'
 import { expiryAfter, type GroupTiers, type MovementContext } from './context.js'
 import { DeviceSlots } from './device-slots.js'
-import { checkFence, type Fence } from './fence.js'
+import { captureFences, checkFences, type Fence } from './fence.js'
+import { ReadyOffer } from './layer-events.js'
 import { type Match, matchPrefix } from './match.js'
 import { checkUntil, runOffload } from './offload.js'
 import { runOnboard } from './onboard.js'
@@ -20,8 +21,12 @@ export type SlotsByGroup = Uint32Array | Readonly<Record<string, Uint32Array>>
 
 /** What `sequence.onboard` takes. */
 export interface OnboardOptions extends TransferLimits {
-  /** What last used the destination. */
-  readonly after: Fence
+  /**
+   * What last used the destination; of several fences all must have passed. With owned device memory kvtier chooses the
+   * slots, any of those that were released: name what lies behind all work with them (the stream that the engine works
+   * in), or release slots only when that work has ended, and say `fence.quiet()`.
+   */
+  readonly after: Fence | readonly Fence[]
   /**
    * Borrowed device memory: the slots to fill, one a block from the prompt's first; as many blocks are onboarded as there
    * are slots. They are the transfer's until `settled`. Left out for owned device memory.
@@ -29,12 +34,17 @@ export interface OnboardOptions extends TransferLimits {
   readonly into?: SlotsByGroup
   /** Blocks at most (default: the whole prompt). */
   readonly maxBlocks?: number
+  /**
+   * Give events a layer in {@link Transfer.ready}, for an engine that computes with the first layers while the others
+   * arrive (default false). Copying layer by layer takes the GPU longer in all.
+   */
+  readonly layerEvents?: boolean
 }
 
 /** What `sequence.offload` takes. */
 export interface OffloadOptions extends TransferLimits {
-  /** What produced the bytes. */
-  readonly after: Fence
+  /** What produced the bytes; of several fences all must have passed. */
+  readonly after: Fence | readonly Fence[]
   /**
    * Where the blocks are: device slots, one a block from `firstBlock` on (4294967295 where the engine no longer has the
    * block), or the reservation of owned device memory that they were computed in. They are the transfer's until `settled`.
@@ -69,7 +79,13 @@ const ALL = 0x7fffffff
 
 /** The options of a call that takes {@link TransferLimits}, beside those of its own. */
 export const LIMIT_OPTIONS: readonly (keyof TransferLimits)[] = ['signal', 'deadlineMs']
-const ONBOARD_OPTIONS: readonly (keyof OnboardOptions)[] = ['after', 'into', 'maxBlocks', ...LIMIT_OPTIONS]
+const ONBOARD_OPTIONS: readonly (keyof OnboardOptions)[] = [
+  'after',
+  'into',
+  'maxBlocks',
+  'layerEvents',
+  ...LIMIT_OPTIONS,
+]
 const OFFLOAD_OPTIONS: readonly (keyof OffloadOptions)[] = [
   'after',
   'from',
@@ -162,13 +178,15 @@ export class Sequence {
    * @returns the transfer; its result's `tokens` is the prefix that need not be computed. With owned device memory the
    * result has a `pin` with the slots: release it when the engine no longer reads them.
    * @throws KvError ERR_KV_CLOSED; ERR_KV_INVALID_TYPE and ERR_KV_INVALID_VALUE naming the option; ERR_KV_DETACHED_ARRAY;
-   * ERR_KV_SLOT_OUT_OF_RANGE; ERR_KV_SLOT_REPEATED; ERR_KV_UNSUPPORTED without device memory
+   * ERR_KV_SLOT_OUT_OF_RANGE; ERR_KV_SLOT_REPEATED; ERR_KV_UNSUPPORTED without device memory, and for the fence of a GPU's
+   * work without one
    */
   onboard(options: OnboardOptions): Transfer {
     const context = this.#context
     context.checkOpen()
     const given = optionsOf('options', options, ONBOARD_OPTIONS)
-    const after = checkFence('after', given.after)
+    const fences = checkFences('after', given.after)
+    const layerEvents = flag('layerEvents', given.layerEvents, false)
     const limits = checkLimits(given)
     const owned = deviceIsOwned(context)
     if (owned && options.into !== undefined) {
@@ -176,7 +194,9 @@ export class Sequence {
     }
     const into = owned ? null : slotsByGroup(context, 'into', options.into)
     const maxBlocks = Math.min(into?.[0]?.length ?? ALL, integer('maxBlocks', options.maxBlocks ?? ALL, 0))
+    const after = captureFences(context, 'after', fences)
     const giveBack = takeBorrowed(context, into, true)
+    const ready = layerEvents && context.device.ordinals.length > 0 ? new ReadyOffer(context) : null
     const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
     const forget = this.#active.add(control)
     const plan = {
@@ -187,6 +207,7 @@ export class Sequence {
       leaveLast: context.leaveLastBlock,
       tenant: this.#meta.tenant,
       after,
+      ready,
     } as const
     return startTransfer(
       control,
@@ -195,6 +216,7 @@ export class Sequence {
         giveBack()
         forget()
       },
+      ready?.promise,
     )
   }
 
@@ -205,14 +227,14 @@ export class Sequence {
    * @throws KvError ERR_KV_CLOSED; ERR_KV_NO_WHOLE_BLOCK when the slots name blocks that are not whole;
    * ERR_KV_INVALID_TYPE and ERR_KV_INVALID_VALUE naming the option; ERR_KV_DETACHED_ARRAY; ERR_KV_SLOT_OUT_OF_RANGE;
    * ERR_KV_SLOT_REPEATED, also where a slot of a reservation holds another block: what was offloaded from it may have been
-   * written over, and is a miss from then on; ERR_KV_RELEASED; ERR_KV_UNSUPPORTED without device memory, and for
-   * `until: 'disk'` without a disk tier
+   * written over, and is a miss from then on; ERR_KV_RELEASED; ERR_KV_UNSUPPORTED without device memory, for `until: 'disk'`
+   * without a disk tier, and for the fence of a GPU's work without one
    */
   offload(options: OffloadOptions): Transfer {
     const context = this.#context
     context.checkOpen()
     const given = optionsOf('options', options, OFFLOAD_OPTIONS)
-    const after = checkFence('after', given.after)
+    const fences = checkFences('after', given.after)
     const limits = checkLimits(given)
     const until = checkUntil(context, options.until)
     const firstBlock = integer('firstBlock', options.firstBlock ?? 0, 0)
@@ -224,6 +246,7 @@ export class Sequence {
     const blockCount = integer('blockCount', options.blockCount ?? most, 0, most)
     const from = named.map((slots) => slots.subarray(fromOffset, fromOffset + blockCount))
     this.#checkWhole(firstBlock, blockCount)
+    const after = captureFences(context, 'after', fences)
     reserved?.claim(fromOffset, this.#hashes, firstBlock, blockCount)
     const giveBack = reserved?.use() ?? takeBorrowed(context, from, false)
     const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)

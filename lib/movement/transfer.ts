@@ -7,6 +7,7 @@ import type { Completions } from '../native/completions.js'
 import { CODE, ERROR_CODES } from '../native/generated.js'
 import { DEVICE, type TierName, type TierNumber, tierName } from '../tiers/types.js'
 import type { DevicePin } from './device-slots.js'
+import type { LayerEvents } from './layer-events.js'
 
 /** Outcome of every block of a transfer, in the order of the prompt. */
 export interface TransferResult {
@@ -35,8 +36,16 @@ export interface TransferResult {
 
 /** A batch of blocks on its way. */
 export interface Transfer {
-  /** Resolves when the engine may use what arrived; onboarded bytes are verified by then. */
-  readonly ready: Promise<void>
+  /**
+   * Of an onboard to a GPU that was asked for `layerEvents`: resolves, before `done`, when every block was verified and is
+   * queued, with the events that the engine's stream must wait for. Then nothing but closing the manager ends the transfer
+   * early: its deadline, its signal and `cancel` have no effect any more. `done` may still name misses, when the GPU
+   * failed: what was computed from the blocks is then not to be used.
+   *
+   * null, and wait for `done`, where that cannot be promised: some block is not on its way, the transfer was ended before,
+   * no events were asked for, or the device memory is of kind `host`.
+   */
+  readonly ready: Promise<LayerEvents | null>
   /** Resolves, always, with the outcome of every block. */
   readonly done: Promise<TransferResult>
   /**
@@ -156,6 +165,7 @@ export class TransferControl {
   #code: ErrorCode | null = null
   #timer: NodeJS.Timeout | null = null
   #detach: () => void = () => undefined
+  #committed = false
 
   constructor(completions: Completions, limits: TransferLimits, deadlineMs: number) {
     this.#completions = completions
@@ -184,9 +194,19 @@ export class TransferControl {
     return this.#code
   }
 
+  /**
+   * The caller was told that the blocks are on their way, and may use their slots: from now on only closing the manager
+   * ends the transfer.
+   */
+  commit(): void {
+    this.#committed = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#detach()
+  }
+
   /** Ends the transfer: what has not arrived is a miss with `code`. The first code stays. */
   cancel(code: ErrorCode): void {
-    if (this.#code !== null) return
+    if (this.#code !== null || (this.#committed && code !== 'ERR_KV_CLOSED')) return
     this.#code = code
     for (const ticket of this.#tickets) this.#completions.cancel(ticket, code)
     this.#resolveCancelled()
@@ -244,15 +264,14 @@ export function startTransfer(
   control: TransferControl,
   run: (control: TransferControl) => Promise<TransferResult>,
   onSettled: () => void,
+  ready: Promise<LayerEvents | null> = Promise.resolve(null),
 ): Transfer {
   const done = run(control)
   const settled = done.then(
     () => control.settle().finally(onSettled),
     () => control.settle().finally(onSettled),
   )
-  const ready = done.then(() => undefined)
-  // A broken promise of ours shows in `done`; the other two must not be unhandled beside it.
-  ready.catch(() => undefined)
+  // A broken promise of ours shows in `done`; this one must not be unhandled beside it.
   settled.catch(() => undefined)
   return { ready, done, settled, cancel: () => control.cancel('ERR_KV_ABORTED') }
 }

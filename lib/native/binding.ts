@@ -16,6 +16,9 @@
  *   ERR_KV_SLOT_OUT_OF_RANGE, ERR_KV_SLOT_REPEATED. Whatever is passed, the process does not crash.
  */
 import { loadAddon } from './load-addon.js'
+import type { TestingBinding } from './testing-binding.js'
+
+export type { FaultProfile, TestingBinding } from './testing-binding.js'
 
 declare const tag: unique symbol
 /** Slots of one tier for one layer group: memory, borrowed memory or a slab. */
@@ -100,6 +103,8 @@ export interface OpenedSlab {
   readonly slotCount: number
   /** Whether O_DIRECT is in use. */
   readonly direct: boolean
+  /** Whether blocks may go directly between the slab and the device memory that was named, and why not; null: none was. */
+  readonly toDevice: { readonly available: boolean; readonly reason: string } | null
 }
 
 /** Result of `startOpenStore`. */
@@ -123,6 +128,8 @@ export interface DeviceRanges {
 
 /** The same as another process can open it: `handles` has 64 bytes a region, `uuids` name the GPUs. */
 export interface SharedRanges {
+  /** The process that owns the memory. */
+  readonly owner: number
   readonly uuids: readonly string[]
   readonly handles: Uint8Array
   readonly offsets: Float64Array
@@ -312,7 +319,7 @@ export interface Binding {
   ): void
   /**
    * The same for memory of another process. `handles` has an entry a region: 64 bytes, or what PyTorch gives; `ordinals`
-   * are this process's.
+   * are this process's, `owner` is the lender's pid (0: not known), whose end is then seen before it does harm.
    */
   startImportDevice(
     ticket: number,
@@ -323,6 +330,7 @@ export interface Binding {
     handles: readonly Uint8Array[],
     offsets: Float64Array,
     bytes: Float64Array,
+    owner?: number,
   ): void
   /** Where a storage's device memory is. */
   deviceRanges(storage: StorageHandle): DeviceRanges
@@ -342,11 +350,17 @@ export interface Binding {
   readyEvents(ready: ReadyHandle): BigUint64Array
   /** Result: CopyFigures. */
   startMeasureDevice(ticket: number, ordinal: number): void
-  /** Which strategy copies of that GPU take; `forbidden` has a bit a strategy. Counts for the whole process. */
+  /**
+   * Which strategy copies of that GPU take (empty: what suits most GPUs); `forbidden` has a bit a strategy. Counts for the
+   * whole process, as long as device memory of that GPU is open.
+   */
   setDeviceChoices(ordinal: number, choices: Uint8Array, forbidden: number): void
   /** Result: OpenedStore. */
   startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
-  /** Result: OpenedSlab; opens, preallocates and recovers. */
+  /**
+   * Result: OpenedSlab; opens, preallocates and recovers. With `directFor`, a GPU's contiguous memory, it is tried whether
+   * blocks can go directly between the two (cuFile), before transfers use that memory: what has no via slot then does.
+   */
   startOpenSlab(
     ticket: number,
     store: StoreHandle,
@@ -355,6 +369,7 @@ export interface Binding {
     slotCount: number,
     direct: boolean,
     keepOrphans: boolean,
+    directFor?: StorageHandle | null,
   ): void
   /** Result: OpenedSlab, for looking only. `directory` holds the tables. */
   startInspectSlab(ticket: number, directory: string, group: number): void
@@ -434,62 +449,6 @@ export interface Binding {
   startProbe(ticket: number, directory: string): void
   /** Test builds only (absent otherwise): faults and holds in the I/O seam. */
   readonly testing?: TestingBinding
-}
-
-/** Faults of the test build, all seeded. Chances are 0 to 1 a call; a call has one fault at most. */
-export interface FaultProfile {
-  readonly seed: number
-  readonly readError?: number
-  readonly writeError?: number
-  /** Writes fail with ENOSPC. */
-  readonly writeNoSpace?: number
-  readonly shortRead?: number
-  readonly shortWrite?: number
-  /** Flips one bit of what was read. */
-  readonly readFlip?: number
-  /** Writes a flipped bit and reports success. */
-  readonly writeFlip?: number
-  /** Reports success and writes nothing. */
-  readonly lostWrite?: number
-  /** Writes to a wrong place (4 KiB further) and reports success. */
-  readonly misdirectedWrite?: number
-  /** Fails exactly the n-th call (1-based) of any kind with EIO; 0 = none. */
-  readonly failCall?: number
-}
-
-/** Faults and holds of the whole process, and the simulated driver's controls. An environment that ends releases what it held itself. */
-export interface TestingBinding {
-  /** null takes the faults away. */
-  setFaults(profile: FaultProfile | null): void
-  /** I/O calls since the last setFaults. */
-  ioCalls(): number
-  /** Faults injected since the last setFaults. */
-  faultsInjected(): number
-  /** Blocks every I/O call from now on, until `releaseIo`. */
-  holdIo(): void
-  /** Calls that wait now. */
-  heldIo(): number
-  releaseIo(): void
-  /** Fails inside, as the standard library or Node-API may in any call: a length, memory, a call of the API. */
-  failWith(way: 'length' | 'memory' | 'api'): void
-  /** From now on the simulated driver runs nothing that is queued, until `simRelease`. */
-  simHold(): void
-  simRelease(): void
-  /** Calls nth to nth + times - 1 of a function of the simulated driver (null: of any) fail; times 0: without end. */
-  simFailCall(name: string | null, nth: number, code: number, times: number): void
-  /** The nth piece of queued work that starts fails, and its device with it. */
-  simFailWork(nth: number, code: number): void
-  /** What was planned to fail and has not does not. */
-  simFailNothing(): void
-  simLoseDevice(ordinal: number, code: number): void
-  /** Calls of a function so far; null: of all. */
-  simCalls(name: string | null): number
-  /** "allocations", "streams", "events", "registrations" and others that are alive; see the simulator's sim_control.h. */
-  simCount(what: string): number
-  /** What no correct program does and was done since the last call. */
-  simViolations(): string[]
-  /** False in the build whose verification is compiled out. */
-  readonly verifies: boolean
 }
 
 /** The addon of this package, loaded when this module is. */

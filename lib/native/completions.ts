@@ -8,6 +8,8 @@ import { CODE, ERROR_CODES, type ErrorCode } from './generated.js'
 
 /** What a batch reports: `onDone` once, then `onSettled` once. They must not throw. */
 export interface BatchHandlers {
+  /** Every block was verified and its copy is queued; at most once, before `onDone`. See TransferRequest.ready. */
+  readonly onReady?: (() => void) | undefined
   /**
    * Every block's outcome is known, or the batch was cancelled.
    *
@@ -24,6 +26,7 @@ export interface BatchHandlers {
 const HEADER_WORDS = 4
 const DONE = 1
 const SETTLED = 2
+const READY = 4
 const LAST_TICKET = 0xffffffff
 /** Enough for two records of the most blocks that a transfer may have. */
 const WORDS = 32 * 1024
@@ -131,6 +134,7 @@ export class Completions {
       const handlers = this.#waiting.get(ticket)
       if (handlers === undefined) continue
       if ((phase & SETTLED) !== 0) this.#waiting.delete(ticket)
+      if ((phase & READY) !== 0 && handlers.onReady !== undefined) guarded(handlers.onReady)
       if ((phase & DONE) !== 0) {
         const outcomes = new Uint16Array(words.buffer, words.byteOffset + first * 4, count)
         guarded(() => handlers.onDone(outcomes, code, this.#binding.takeMessage(ticket)))

@@ -2,7 +2,7 @@
  * G3: one slab and one table a layer group in the fingerprint's directory below the root.
  */
 import { groupShapeOf, type ModelLayout } from '../identity/model-layout.js'
-import type { Binding, OpenedSlab, OpenedStore, SlabContents, StoreHandle } from '../native/binding.js'
+import type { Binding, OpenedSlab, OpenedStore, SlabContents, StorageHandle, StoreHandle } from '../native/binding.js'
 import type { Completions } from '../native/completions.js'
 import { RECORD_BYTES } from '../native/sizes.js'
 import type { ResolvedOptions } from '../options.js'
@@ -19,6 +19,8 @@ export interface DiskTier {
   readonly tiers: readonly TierSlots[]
   /** By group: the blocks that a former manager left. */
   readonly contents: readonly SlabContents[]
+  /** By group: whether blocks go directly between disk and GPU; null where that was not tried. */
+  readonly toDevice: readonly OpenedSlab['toDevice'][]
 }
 
 /**
@@ -38,6 +40,7 @@ export async function openStore(
 /**
  * Opens, preallocates and reads the slabs of every layer group.
  *
+ * @param device - G1's tiers: blocks go directly between disk and a GPU's memory where that works (cuFile)
  * @param opened - receives every tier as soon as it is open, so that the caller can close it when a later one fails
  * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_NO_SPACE, ERR_KV_LAYOUT_MISMATCH, ERR_KV_NOT_WRITABLE, ERR_KV_IO,
  * ERR_KV_UNSUPPORTED
@@ -48,21 +51,38 @@ export async function openDiskTier(
   layout: ModelLayout,
   disk: NonNullable<ResolvedOptions['disk']>,
   store: OpenedStore,
+  device: readonly TierSlots[],
   opened: TierSlots[],
 ): Promise<DiskTier> {
   const slotCount = slotsFor('disk', layout, disk.capacityBytes, RECORD_BYTES)
   const tiers: TierSlots[] = []
   const contents: SlabContents[] = []
+  const toDevice: OpenedSlab['toDevice'][] = []
   for (const [index, group] of layout.groups.entries()) {
     const shape = groupShapeOf(group, layout.tokensPerBlock)
     const keepOrphans = group.kind === 'sliding' || group.kind === 'recurrent'
     const slab = await completions.call<OpenedSlab>((ticket) =>
-      binding.startOpenSlab(ticket, store.store, index, shape, slotCount, disk.direct, keepOrphans),
+      binding.startOpenSlab(
+        ticket,
+        store.store,
+        index,
+        shape,
+        slotCount,
+        disk.direct,
+        keepOrphans,
+        directFor(disk, device[index]),
+      ),
     )
-    const tier = { storage: slab.storage, slotCount, accounted: true }
+    const tier = { storage: slab.storage, slotCount, accounted: true, cuda: null }
     opened.push(tier)
     tiers.push(tier)
     contents.push(slab.contents)
+    toDevice.push(slab.toDevice)
   }
-  return { store: store.store, path: store.path, secret: store.secret, tiers, contents }
+  return { store: store.store, path: store.path, secret: store.secret, tiers, contents, toDevice }
+}
+
+/** The device memory that blocks may go to directly: a GPU's, where each of them is one piece. */
+function directFor(disk: NonNullable<ResolvedOptions['disk']>, device: TierSlots | undefined): StorageHandle | null {
+  return disk.direct && device?.cuda?.layout === 'contiguous' ? device.storage : null
 }

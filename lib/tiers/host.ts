@@ -29,6 +29,7 @@ export function slotsFor(tier: string, layout: ModelLayout, capacityBytes: numbe
 /**
  * Opens G2 for every layer group.
  *
+ * @param pinFor - the GPU whose copies the memory is registered for; null where there is none
  * @param opened - receives every tier as soon as it is open, so that the caller can close it when a later one fails
  * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_OUT_OF_MEMORY
  */
@@ -37,6 +38,7 @@ export async function openHostTier(
   completions: Completions,
   layout: ModelLayout,
   capacityBytes: number,
+  pinFor: number | null,
   opened: TierSlots[],
 ): Promise<TierSlots[]> {
   const slotCount = slotsFor('host', layout, capacityBytes)
@@ -44,9 +46,9 @@ export async function openHostTier(
   for (const group of layout.groups) {
     const shape = groupShapeOf(group, layout.tokensPerBlock)
     const storage = await completions.call<StorageHandle>((ticket) =>
-      binding.startOpenMemory(ticket, 'contiguous', shape, slotCount),
+      binding.startOpenMemory(ticket, 'contiguous', shape, slotCount, pinFor ?? undefined),
     )
-    const tier = { storage, slotCount, accounted: true }
+    const tier = { storage, slotCount, accounted: true, cuda: null }
     opened.push(tier)
     tiers.push(tier)
   }

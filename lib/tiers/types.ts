@@ -2,7 +2,7 @@
  * The tiers, numbered from the GPU outwards, and what every tier gives the block manager: a storage and a slot count a
  * layer group.
  */
-import type { StorageHandle } from '../native/binding.js'
+import type { LayoutKindName, StorageHandle } from '../native/binding.js'
 
 /** G1: device memory. */
 export const DEVICE = 0
@@ -34,7 +34,9 @@ export interface TierSlots {
   readonly slotCount: number
   /** Whether kvtier accounts the slots (owned, host, disk) or the engine does (borrowed device memory). */
   readonly accounted: boolean
+  /** Where the memory is of GPUs: which ones, each once, and how it lies there. Otherwise null. */
+  readonly cuda: { readonly ordinals: readonly number[]; readonly layout: LayoutKindName } | null
 }
 
 /** An absent tier. */
-export const NO_TIER: TierSlots = { storage: null, slotCount: 0, accounted: false }
+export const NO_TIER: TierSlots = { storage: null, slotCount: 0, accounted: false, cuda: null }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 
 import { findingsOf } from '../../lib/cli/findings.js'
+import type { MeasuredCopy } from '../../lib/cli/native-access.js'
 import type { ProbeResult } from '../../lib/native/binding.js'
 import { run } from './world.js'
 
@@ -135,6 +136,38 @@ describe('kvtier doctor', () => {
     expect(stdout).toContain('Nothing is missing.')
     const line = stdout.split('\n').find((text) => /^yes +CUDA /.test(text))
     expect(line?.replace(/^yes +CUDA +/, '')).toBe('GPU A, 16 GiB, sm_75; 2 of GPU B, 80 GiB, sm_90 (CUDA 13.0)')
+  })
+
+  it('measures copies when it is asked to, and shows the best way for each size beside single copies', async () => {
+    const cell = { direction: 'to GPU', runBytes: 8192, runs: 256, queueUs: 3 } as const
+    const copies: MeasuredCopy[] = [
+      { ...cell, strategy: 'single', gbPerS: 4 },
+      { ...cell, strategy: 'kernel', gbPerS: 40.5 },
+      { ...cell, strategy: 'batch', gbPerS: 30 },
+      { ...cell, strategy: 'staged', direction: 'from GPU', gbPerS: 20 },
+    ]
+    const gpus = [
+      { ordinal: 0, name: 'GPU A\u001b[2J', kept: true, copies },
+      { ordinal: 1, name: 'GPU B', kept: false, copies: [] },
+    ]
+    const fake = { probe: async () => RICH, measureCopies: async () => gpus }
+    const { exitCode, stdout } = await run(['doctor', '--recalibrate'], { fake })
+    expect(exitCode).toBe(0)
+    expect(stdout).toMatch(/^GPU 0, GPU A\?\[2J$/m)
+    expect(stdout).toMatch(/^to GPU +8 KiB +256 +kernel +40.5 GB\/s +4 GB\/s$/m)
+    expect(stdout).toMatch(/^from GPU +8 KiB +256 +staged +20 GB\/s +-$/m)
+    expect(stdout.match(/Not kept/g)?.length).toBe(1)
+    const { stdout: json } = await run(['doctor', '--recalibrate', '--json'], { fake })
+    expect(JSON.parse(json).copies).toEqual(gpus)
+    const none = await run(['doctor', '--recalibrate'], {
+      fake: { probe: async () => POOR, measureCopies: async () => [] },
+    })
+    expect(none.stdout).toContain('There is no GPU whose copies could be measured.')
+  })
+
+  it('measures nothing unless it is asked to', async () => {
+    const { stdout } = await run(['doctor', '--json'], { fake: { probe: async () => RICH } })
+    expect(JSON.parse(stdout)).not.toHaveProperty('copies')
   })
 
   it('prints facts and findings as JSON, an unlimited memlock as null', async () => {

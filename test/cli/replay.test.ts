@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 import { KvError } from '../../lib/errors.js'
+import type { ProbeResult } from '../../lib/native/binding.js'
 import { temporaryFolder } from '../support/folder.js'
 import { run } from './world.js'
 
@@ -86,13 +87,23 @@ describe('kvtier replay', () => {
     ['a device without bytes', ['--capacity', '5', '--device', 'host'], 2, 'ERR_KV_USAGE', '--device is about'],
     ['bytes without a host tier', ['--bytes', '64KiB', '--disk', '5'], 2, 'ERR_KV_USAGE', 'needs --host'],
     ['an unknown device', ['--capacity', '5', '--device', 'tpu'], 2, 'ERR_KV_USAGE', 'one of host, cuda'],
-    ['a GPU', ['--capacity', '5', '--bytes', '4096', '--device', 'cuda'], 1, 'ERR_KV_UNSUPPORTED', '--device host'],
     ['an unknown policy', ['--capacity', '5', '--policy', 'mru'], 1, 'ERR_KV_UNKNOWN_POLICY', '"mru"'],
   ])('refuses %s before it reads the trace', async (_, options, exitCode, code, message) => {
     const ran = await run(['replay', '/no/such/trace', ...options])
     expect([ran.exitCode, ran.stdout]).toEqual([exitCode, ''])
     expect(ran.stderr).toContain(`(${code})`)
     expect(ran.stderr).toContain(message)
+  })
+
+  it('refuses a GPU before it reads the trace where none can be used, and says why', async () => {
+    const cuda = { available: false, reason: 'there is no driver.' }
+    const options = ['--capacity', '5', '--bytes', '4096', '--device', 'cuda']
+    const ran = await run(['replay', '/no/such/trace', ...options], {
+      fake: { probe: async () => ({ cuda }) as ProbeResult },
+    })
+    expect([ran.exitCode, ran.stdout]).toEqual([1, ''])
+    expect(ran.stderr).toContain('(ERR_KV_UNSUPPORTED)')
+    expect(ran.stderr).toContain('there is no driver. Use --device host.')
   })
 
   it.each([

@@ -16,6 +16,7 @@ export const NO_NATIVE: CliNative = {
   probe: () => Promise.reject(new Error('probe was not expected')),
   inspectSlab: () => Promise.reject(new Error('inspectSlab was not expected')),
   checkSlots: () => Promise.reject(new Error('checkSlots was not expected')),
+  measureCopies: () => Promise.reject(new Error('measureCopies was not expected')),
   close: () => Promise.reject(new Error('close was not expected')),
 }
 

@@ -69,7 +69,7 @@ describe('a fence', () => {
       slots.release()
       const used = deferred()
       const loading = sequence.onboard({ after: fence.promise(used.promise) })
-      expect(await isSettled(loading.ready)).toBe(false)
+      expect(await isSettled(loading.done)).toBe(false)
       used.resolve()
       const result = await loading.done
       expect(await checkPin(manager, sequence, result.pin)).toEqual({ checked: 4, wrong: 0 })

@@ -394,7 +394,7 @@ describe('what is in use stays', () => {
 test('nothing held is a transfer of no blocks, whose pin holds nothing', async () => {
   await withManager({}, async (manager) => {
     const transfer = manager.sequence(tokens(1, 16), { tenant: 'a' }).onboard({ after: fence.quiet() })
-    await transfer.ready
+    expect(await transfer.ready).toBeNull()
     const result = await transfer.done
     await transfer.settled
     expect(result).toMatchObject({ blockCount: 0, tokens: 0, arrived: 0, bytes: 0, message: '' })

@@ -76,7 +76,7 @@ describe('while the disk does not answer', () => {
       await withHeldIo(async () => {
         const transfer = start((limits) => sequence.onboard({ after: fence.quiet(), ...limits }))
         const result = await transfer.done
-        await transfer.ready
+        expect(await transfer.ready).toBeNull()
         expect(codesOf(result)).toEqual(ALL(code))
         expect(tiersOf(result)).toEqual(ALL('none'))
         expect(result).toMatchObject({ tokens: 0, arrived: 0, bytes: 0 })
@@ -329,6 +329,30 @@ describe('the end of a transfer', () => {
     expect(parts.code).toBeNull()
     vi.advanceTimersByTime(1)
     expect(parts.code).toBe('ERR_KV_DEADLINE')
+  })
+})
+
+describe('a transfer whose blocks were handed out before it was done', () => {
+  test('is ended by closing the manager, and by nothing else', () => {
+    const controller = new AbortController()
+    const control = new TransferControl(completions(), { signal: controller.signal }, 50)
+    control.commit()
+    expect(vi.getTimerCount()).toBe(0)
+    expect(getEventListeners(controller.signal, 'abort')).toEqual([])
+    controller.abort()
+    control.cancel('ERR_KV_ABORTED')
+    control.cancel('ERR_KV_DEADLINE')
+    expect(control.code).toBeNull()
+    control.cancel('ERR_KV_CLOSED')
+    expect(control.code).toBe('ERR_KV_CLOSED')
+  })
+
+  test('keeps the code that it was ended with before', () => {
+    const control = new TransferControl(completions(), {}, 0)
+    control.cancel('ERR_KV_ABORTED')
+    control.commit()
+    control.cancel('ERR_KV_CLOSED')
+    expect(control.code).toBe('ERR_KV_ABORTED')
   })
 })
 

@@ -8,6 +8,7 @@ import { CODE } from '../../lib/native/generated.js'
 
 const DONE = 1
 const SETTLED = 2
+const READY = 4
 
 interface Played {
   readonly completions: Completions
@@ -60,6 +61,7 @@ function play(
 function listen(played: Played): { ticket: number; heard: string[] } {
   const heard: string[] = []
   const ticket = played.completions.batch(() => undefined, {
+    onReady: () => heard.push('ready'),
     onDone: (outcomes, code, message) => heard.push(`done ${code} [${outcomes.join()}] ${message}`.trim()),
     onSettled: () => heard.push('settled'),
   })
@@ -110,6 +112,19 @@ describe('reports', () => {
     expect(one.heard).toEqual([`done ${CODE.ERR_KV_ABORTED} [${CODE.ERR_KV_ABORTED}] why`, 'settled'])
     played.deliver([2, SETTLED, 0, []])
     expect(two.heard.at(-1)).toBe('settled')
+    expect(played.completions.pending).toBe(0)
+  })
+
+  test('that it is ready come before it is done, alone or in the same record', () => {
+    const played = play()
+    const one = listen(played)
+    const two = listen(played)
+    played.deliver([one.ticket, READY, 0, []], [two.ticket, READY | DONE | SETTLED, 0, [512]])
+    expect([one.heard, two.heard]).toEqual([['ready'], ['ready', 'done 0 [512]', 'settled']])
+    played.deliver([one.ticket, DONE | SETTLED, 0, []])
+    expect(one.heard).toEqual(['ready', 'done 0 []', 'settled'])
+    const silent = played.completions.batch(() => undefined, { onDone: () => undefined, onSettled: () => undefined })
+    played.deliver([silent, READY, 0, []], [silent, DONE | SETTLED, 0, []])
     expect(played.completions.pending).toBe(0)
   })
 

@@ -5,7 +5,9 @@ import { expect, test } from 'vitest'
 import { binding, RECORD_WORDS } from '../../lib/native/binding.js'
 import { LIMITS } from '../../lib/native/generated.js'
 
-const typed = readFileSync(new URL('../../lib/native/binding.ts', import.meta.url), 'utf8')
+const typed = ['binding', 'testing-binding']
+  .map((name) => readFileSync(new URL(`../../lib/native/${name}.ts`, import.meta.url), 'utf8'))
+  .join('\n')
 const mounted = readFileSync(new URL('../../native/binding/addon.cc', import.meta.url), 'utf8')
 const mountedTesting = readFileSync(new URL('../../native/binding/testing_calls.cc', import.meta.url), 'utf8')
 

@@ -2,13 +2,10 @@
  * An engine's own memory, lent to kvtier: written and read here byte by byte with arithmetic of its own, so that a
  * mistake in native layouts cannot hide behind the same mistake on the way back.
  */
+
+import type { BorrowedDevice } from '../../lib/device-options.ts'
 import { groupShapeOf, type LayerGroup, type ModelLayout } from '../../lib/identity/model-layout.ts'
 import type { GroupShape, LayoutKindName } from '../../lib/native/binding.ts'
-import type { BorrowedDevice } from '../../lib/options.ts'
-
-function blockBytes(shape: GroupShape): number {
-  return shape.parts * shape.layers * shape.outer * shape.tokensPerBlock * shape.bytesPerToken
-}
 
 /** `size` bytes that depend on `seed` alone. */
 export function bytesOf(seed: number, size: number): Uint8Array {
@@ -23,6 +20,47 @@ export function bytesOf(seed: number, size: number): Uint8Array {
   return bytes
 }
 
+/** Bytes of one block. */
+export function blockBytesOf(shape: GroupShape): number {
+  return shape.parts * shape.layers * shape.outer * shape.tokensPerBlock * shape.bytesPerToken
+}
+
+/** Bytes of each region that `slots` blocks of a layout need. */
+export function regionBytesOf(shape: GroupShape, kind: LayoutKindName, slots: number): number[] {
+  if (kind === 'contiguous') return [slots * strideOf(shape)]
+  const layerBytes = shape.outer * shape.tokensPerBlock * shape.bytesPerToken
+  return Array.from({ length: shape.parts * shape.layers }, () => slots * layerBytes)
+}
+
+/** A run of a block's bytes in canonical order: from byte `at` on, in a region. */
+export interface Run {
+  readonly region: number
+  readonly offset: number
+  readonly at: number
+  readonly length: number
+}
+
+/** Where the bytes of a slot lie. */
+export function* runsOf(shape: GroupShape, kind: LayoutKindName, slots: number, slot: number): Generator<Run> {
+  if (kind === 'contiguous') {
+    yield { region: 0, offset: slot * strideOf(shape), at: 0, length: blockBytesOf(shape) }
+    return
+  }
+  const run = shape.tokensPerBlock * shape.bytesPerToken
+  let at = 0
+  for (let region = 0; region < shape.parts * shape.layers; region++) {
+    for (let kv = 0; kv < shape.outer; kv++) {
+      const number = kind === 'layersKvInner' ? slot * shape.outer + kv : kv * slots + slot
+      yield { region, offset: number * run, at, length: run }
+      at += run
+    }
+  }
+}
+
+function strideOf(shape: GroupShape): number {
+  return Math.ceil(blockBytesOf(shape) / 4096) * 4096
+}
+
 /** Device memory of every layer group of a model. */
 export class BorrowedMemory {
   readonly device: BorrowedDevice & { readonly regions: Readonly<Record<string, Uint8Array[]>> }
@@ -35,22 +73,19 @@ export class BorrowedMemory {
     const regions: Record<string, Uint8Array[]> = {}
     for (const group of layout.groups) {
       const shape = groupShapeOf(group, layout.tokensPerBlock)
-      regions[group.name] =
-        kind === 'contiguous'
-          ? [new Uint8Array(slots * this.#stride(shape))]
-          : Array.from({ length: shape.parts * shape.layers }, () => new Uint8Array(slots * this.#layerBytes(shape)))
+      regions[group.name] = regionBytesOf(shape, kind, slots).map((bytes) => new Uint8Array(bytes))
     }
     this.device = { kind: 'host', slots, layout: kind, regions }
   }
 
   /** Bytes of one block of a group. */
   blockBytes(group: string): number {
-    return blockBytes(this.#shape(group))
+    return blockBytesOf(this.#shape(group))
   }
 
   /** Puts a block's bytes, in canonical order (part, layer, K or V, token), where the layout says. */
   write(group: string, slot: number, bytes: Uint8Array): void {
-    for (const { region, offset, at, length } of this.#runs(group, slot)) {
+    for (const { region, offset, at, length } of runsOf(this.#shape(group), this.#kind, this.device.slots, slot)) {
       this.#region(group, region).set(bytes.subarray(at, at + length), offset)
     }
   }
@@ -58,7 +93,7 @@ export class BorrowedMemory {
   /** A block's bytes in canonical order. */
   read(group: string, slot: number): Uint8Array {
     const bytes = new Uint8Array(this.blockBytes(group))
-    for (const { region, offset, at, length } of this.#runs(group, slot)) {
+    for (const { region, offset, at, length } of runsOf(this.#shape(group), this.#kind, this.device.slots, slot)) {
       bytes.set(this.#region(group, region).subarray(offset, offset + length), at)
     }
     return bytes
@@ -67,23 +102,6 @@ export class BorrowedMemory {
   /** Every byte of every region becomes `value`. */
   fill(value: number): void {
     for (const regions of Object.values(this.device.regions)) for (const region of regions) region.fill(value)
-  }
-
-  *#runs(group: string, slot: number): Generator<{ region: number; offset: number; at: number; length: number }> {
-    const shape = this.#shape(group)
-    if (this.#kind === 'contiguous') {
-      yield { region: 0, offset: slot * this.#stride(shape), at: 0, length: blockBytes(shape) }
-      return
-    }
-    const run = shape.tokensPerBlock * shape.bytesPerToken
-    let at = 0
-    for (let region = 0; region < shape.parts * shape.layers; region++) {
-      for (let kv = 0; kv < shape.outer; kv++) {
-        const number = this.#kind === 'layersKvInner' ? slot * shape.outer + kv : kv * this.device.slots + slot
-        yield { region, offset: number * run, at, length: run }
-        at += run
-      }
-    }
   }
 
   #region(group: string, region: number): Uint8Array {
@@ -96,13 +114,5 @@ export class BorrowedMemory {
     const found = this.#layout.groups.find((each: LayerGroup) => each.name === group)
     if (found === undefined) throw new Error(`there is no layer group ${group}`)
     return groupShapeOf(found, this.#layout.tokensPerBlock)
-  }
-
-  #stride(shape: GroupShape): number {
-    return Math.ceil(blockBytes(shape) / 4096) * 4096
-  }
-
-  #layerBytes(shape: GroupShape): number {
-    return shape.outer * shape.tokensPerBlock * shape.bytesPerToken
   }
 }

@@ -17,7 +17,7 @@ function rig() {
         ends.set(started.at(-1) ?? '', (error) => (error === undefined ? resolve() : reject(error)))
       }),
   }
-  const tier = (name: string): TierSlots => ({ storage: handle(name), slotCount: 1, accounted: true })
+  const tier = (name: string): TierSlots => ({ storage: handle(name), slotCount: 1, accounted: true, cuda: null })
   const close = (tiers: readonly TierSlots[], store: string | null) =>
     closeHandles(
       binding as unknown as Binding,

@@ -3,10 +3,12 @@
  */
 import type { RequestTally } from '../pattern-engine.js'
 import type { PathRate } from './paths.js'
+import type { DemoDevice } from './settings.js'
 
 /** The child's task, as its only argument (JSON). */
 export interface WorkerTask {
   readonly directory: string
+  readonly device: DemoDevice
   /** First request to serve. */
   readonly firstRequest: number
   /** Measure the paths after the last request. */

@@ -12,7 +12,7 @@ import { binding } from '../../native/binding.js'
 import { completions } from '../../native/completions.js'
 import { MiB } from '../../options.js'
 import { PatternEngine } from '../pattern-engine.js'
-import { DEMO_LAYOUT } from './settings.js'
+import { DEMO_LAYOUT, type DemoDevice, demoDevice } from './settings.js'
 import { SeededRandom } from './workload.js'
 
 /** One path's rate. */
@@ -33,19 +33,19 @@ async function timed(run: () => Promise<TransferResult>): Promise<{ result: Tran
   return { result, seconds: (performance.now() - started) / 1000 }
 }
 
-async function open(directory: string): Promise<BlockManager> {
+async function open(directory: string, kind: DemoDevice): Promise<BlockManager> {
   const bytes = blockBytesOf(DEMO_LAYOUT) * BLOCKS
   return await BlockManager.open({
     layout: DEMO_LAYOUT,
     model: 'kvtier-demo-paths',
-    device: { kind: 'host', slots: BLOCKS * 2 },
+    device: demoDevice(kind, BLOCKS * 2),
     host: { capacityBytes: bytes + 8 * MiB },
     disk: { directory, capacityBytes: bytes + 8 * MiB },
   })
 }
 
 /** Runs the measurement in a directory of its own; needs about 128 MiB of disk and 400 MiB of memory. */
-export async function measurePaths(root: string): Promise<PathRate[]> {
+export async function measurePaths(root: string, device: DemoDevice): Promise<PathRate[]> {
   const directory = join(root, 'paths')
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const random = new SeededRandom(77)
@@ -78,7 +78,7 @@ export async function measurePaths(root: string): Promise<PathRate[]> {
     wrongBlocks: 0,
   })
   {
-    const manager = await open(directory)
+    const manager = await open(directory, device)
     const engine = new PatternEngine(manager)
     const sequence = manager.sequence(tokens, { tenant: 'paths' })
     await sequence.prepare()
@@ -93,7 +93,7 @@ export async function measurePaths(root: string): Promise<PathRate[]> {
   }
   for (const path of ['disk -> device', 'host -> device'] as const) {
     // A restart empties device and host memory; the second time a load through the host tier fills that first.
-    const manager = await open(directory)
+    const manager = await open(directory, device)
     const engine = new PatternEngine(manager)
     const sequence = manager.sequence(tokens, { tenant: 'paths' })
     if (path === 'host -> device') (await manager.host.load(sequence)).release()

@@ -5,7 +5,7 @@ import { BlockManager } from '../../block-manager.js'
 import { PatternEngine } from '../pattern-engine.js'
 import type { WorkerMessage, WorkerTask } from './messages.js'
 import { measurePaths } from './paths.js'
-import { DEMO_CAPACITY, DEMO_CONCURRENCY, DEMO_LAYOUT, DEMO_WORKLOAD } from './settings.js'
+import { DEMO_CAPACITY, DEMO_CONCURRENCY, DEMO_LAYOUT, DEMO_WORKLOAD, demoDevice } from './settings.js'
 import { workload } from './workload.js'
 
 /** Tells the parent, if there still is one; `then` comes in either case. */
@@ -19,7 +19,7 @@ async function run(task: WorkerTask): Promise<void> {
   const manager = await BlockManager.open({
     layout: DEMO_LAYOUT,
     model: 'kvtier-demo',
-    device: { kind: 'host', slots: DEMO_CAPACITY.deviceSlots },
+    device: demoDevice(task.device, DEMO_CAPACITY.deviceSlots),
     host: { capacityBytes: DEMO_CAPACITY.hostBytes },
     disk: { directory: task.directory, capacityBytes: DEMO_CAPACITY.diskBytes },
   })
@@ -41,7 +41,7 @@ async function run(task: WorkerTask): Promise<void> {
   await manager.close()
   const end: WorkerMessage = {
     type: 'end',
-    paths: task.measurePaths ? await measurePaths(task.directory) : [],
+    paths: task.measurePaths ? await measurePaths(task.directory, task.device) : [],
     checksumFailures: after.checksumFailures,
     evicted: { device: after.evictedFromDevice, host: after.evictedFromHost, disk: after.evictedFromDisk },
   }

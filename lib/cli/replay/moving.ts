@@ -13,6 +13,8 @@ import { startBatch } from '../../movement/native-batch.js'
 import { binding, type StorageHandle } from '../../native/binding.js'
 import { completions } from '../../native/completions.js'
 import { RECORD_BYTES } from '../../native/sizes.js'
+import { MiB } from '../../options.js'
+import { type EngineKind, type EngineMemory, openEngineMemory } from './engine-memory.js'
 
 /** Two tokens carry a trace's block id: its low and its high word. */
 const TOKENS_PER_BLOCK = 2
@@ -24,6 +26,8 @@ export interface MovingOptions {
   /** 0 = no disk tier. */
   readonly diskBlocks: number
   readonly policy: string
+  /** Where blocks are computed (default: host). */
+  readonly device?: EngineKind
   /** Longest request, in blocks. */
   readonly longestRequest: number
   /** Parent of the temporary directory (default: the system's). */
@@ -39,6 +43,13 @@ export interface MovingResult {
   readonly wrongBlocks: number
   /** Blocks whose transfer failed; each one was a miss. */
   readonly failedBlocks: number
+}
+
+/** The engine as the manager opens it by default: the memory that is lent must be open before. */
+const ENGINE = { threads: 0, readBytesInFlight: 32 * MiB, writeBytesInFlight: 32 * MiB, queueBlocks: 65_536 }
+
+async function closeStorage(storage: StorageHandle): Promise<void> {
+  await completions().call<undefined>((ticket) => binding.startClose(ticket, storage))
 }
 
 /** A layout whose block takes exactly `bytes`. */
@@ -84,15 +95,17 @@ export class MovingReplay {
     const shape = groupShapeOf(group, TOKENS_PER_BLOCK)
     const stride = slotBytesOfShape(shape)
     const slots = Math.max(1, options.longestRequest)
-    const memory = new Uint8Array(stride * slots)
-    const regions = { full: [memory] }
     const directory =
       options.diskBlocks > 0 ? await mkdtemp(join(options.directory ?? tmpdir(), 'kvtier-replay-')) : null
+    let memory: EngineMemory | null = null
     try {
+      completions()
+      binding.openEngine(ENGINE)
+      memory = await openEngineMemory(options.device ?? 'host', group.name, shape, slots)
       const manager = await BlockManager.open({
         layout,
         model: 'kvtier-replay',
-        device: { kind: 'host', layout: 'contiguous', slots, regions },
+        device: memory.device,
         host: { capacityBytes: options.hostBlocks * stride },
         ...(directory === null
           ? {}
@@ -102,9 +115,9 @@ export class MovingReplay {
         flushOnClose: false,
         deadlineMs: 0,
       })
-      const engine = binding.borrowMemory('contiguous', shape, slots, [memory])
-      return new MovingReplay(manager, directory, engine, slots)
+      return new MovingReplay(manager, directory, memory.storage, slots)
     } catch (error) {
+      if (memory !== null) await closeStorage(memory.storage).catch(() => undefined)
       if (directory !== null) await rm(directory, { recursive: true, force: true })
       throw error
     }
@@ -180,10 +193,10 @@ export class MovingReplay {
     }
   }
 
-  /** Closes the manager and removes the temporary directory. */
+  /** Closes the manager, and the memory that was lent to it, and removes the temporary directory. */
   async close(): Promise<void> {
-    await completions().call<undefined>((ticket) => binding.startClose(ticket, this.#engine))
     await this.#manager.close()
+    await closeStorage(this.#engine)
     if (this.#directory !== null) await rm(this.#directory, { recursive: true, force: true })
   }
 }
