@@ -9,6 +9,8 @@ import { HASH } from './micro/hash.js'
 import { PROMISES } from './micro/promises.js'
 import { REPLAY } from './trace/replay.js'
 import { EVENT_LOOP } from './transfer/event-loop.js'
+import { GPU_TRANSFERS } from './transfer/gpu.js'
+import { GPU_BESIDE_WORK } from './transfer/gpu-beside-work.js'
 import { HOST_TRANSFERS } from './transfer/host.js'
 
 /** See the file's first lines. */
@@ -19,6 +21,8 @@ export const CATALOG: readonly GroupSpec[] = [
   ...PROMISES,
   ...HOST_TRANSFERS,
   ...EVENT_LOOP,
+  ...GPU_TRANSFERS,
+  ...GPU_BESIDE_WORK,
   ...SLAB,
   ...READS_UNDER_WRITES,
   ...WARM_OPEN,

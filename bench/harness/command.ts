@@ -10,9 +10,12 @@ import { startProgress } from '../../lib/cli/progress.js'
 import { suggestion } from '../../lib/errors.js'
 import { loadLimits } from './limits.js'
 import { loadNow, machineOf, sourcesOf } from './machine.js'
-import { type Report, reportText, type SkippedGroup } from './report.js'
+import { isSimulated, type Report, reportText, type SkippedGroup } from './report.js'
 import { runGroup } from './rounds.js'
 import { type BenchContext, type BenchResult, type GroupSpec, SUITES, type SuiteName } from './types.js'
+
+/** Rounds with --quick. */
+const QUICK_ROUNDS = 2
 
 const OPTIONS = {
   suite: {
@@ -20,7 +23,9 @@ const OPTIONS = {
     placeholder: 'NAME',
     help: `only these, with commas or repeated: ${SUITES.join(', ')} (default: all)`,
   },
+  only: { kind: 'text', placeholder: 'TEXT', help: 'only groups of benchmarks whose names contain this' },
   rounds: { kind: 'count', placeholder: 'N', help: 'rounds of every benchmark (default: 5 to 11, by benchmark)' },
+  quick: { kind: 'flag', help: `${QUICK_ROUNDS} rounds, and few of the sizes where there are many` },
   directory: {
     kind: 'text',
     placeholder: 'DIR',
@@ -73,7 +78,7 @@ async function measureAll(
   const skipped: SkippedGroup[] = []
   for (const spec of specs) {
     context.signal.throwIfAborted()
-    const rounds = context.values.rounds ?? spec.rounds
+    const rounds = context.values.rounds ?? (bench.quick ? QUICK_ROUNDS : spec.rounds)
     const progress = startProgress(context, `${spec.suite}: ${spec.name}, rounds`, rounds + 1)
     try {
       progress.update(0)
@@ -116,15 +121,19 @@ export function benchVerb(catalog: readonly GroupSpec[]): Verb {
         cores: machine.cores,
         engineThreads: Math.min(8, Math.max(2, 2 * machine.cores)),
         copyThreads: Math.max(1, machine.cores - 1),
+        quick: context.values.quick,
         signal: context.signal,
       }
-      const specs = catalog.filter((spec) => suites.includes(spec.suite))
+      const only = context.values.only ?? ''
+      const specs = catalog.filter((spec) => suites.includes(spec.suite) && spec.name.includes(only))
+      if (specs.length === 0) usageError(`No group of benchmarks has a name with ${JSON.stringify(only)} in it.`)
       const { results, skipped } = await measureAll(context, specs, bench)
       const report: Report = {
         ...sourcesOf(buildFolder),
         date: new Date().toISOString(),
         machine,
         load: { before, after: loadNow() },
+        simulated: isSimulated(results),
         seconds: (context.now() - started) / 1000,
         results,
         skipped,

@@ -24,10 +24,17 @@ export function openBinding(): Binding {
   return binding
 }
 
-/** Memory of our own with slots in it. */
-export async function openMemory(kind: LayoutKindName, shape: GroupShape, slotCount: number): Promise<StorageHandle> {
+/** Memory of our own with slots in it; with `pinFor` it is registered for that GPU's copies. */
+export async function openMemory(
+  kind: LayoutKindName,
+  shape: GroupShape,
+  slotCount: number,
+  pinFor?: number,
+): Promise<StorageHandle> {
   const native = openBinding()
-  return await completions().call<StorageHandle>((ticket) => native.startOpenMemory(ticket, kind, shape, slotCount))
+  return await completions().call<StorageHandle>((ticket) =>
+    native.startOpenMemory(ticket, kind, shape, slotCount, pinFor),
+  )
 }
 
 /** Gives it back. */

@@ -17,6 +17,8 @@ export interface Report extends Sources {
   readonly machine: Machine
   readonly load: { readonly before: Load; readonly after: Load }
   readonly seconds: number
+  /** Whether a GPU was the simulated driver's: such results say that bytes were right, and nothing of speed. */
+  readonly simulated: boolean
   readonly results: readonly BenchResult[]
   readonly skipped: readonly SkippedGroup[]
 }
@@ -70,6 +72,28 @@ function loadText(load: Load): string {
   return `load ${load.average}, waiting for processors ${pressure(load.cpuPressure)}, for disks ${pressure(load.ioPressure)}`
 }
 
+const SIMULATED =
+  "simulated: the GPU is the simulated driver's. Its bytes were right; its times say nothing about a GPU."
+
+/** Whether any of the results comes from the simulated driver. */
+export function isSimulated(results: readonly BenchResult[]): boolean {
+  return results.some((result) => result.parameters.simulated === true)
+}
+
+/** One line for all groups of a suite that were left out for the same reason. */
+export function skippedLines(skipped: readonly SkippedGroup[]): string[] {
+  const alike = new Map<string, SkippedGroup[]>()
+  for (const group of skipped) {
+    const key = `${group.suite}\n${group.reason}`
+    alike.set(key, [...(alike.get(key) ?? []), group])
+  }
+  return [...alike.values()].flatMap(([first, ...others]) => {
+    if (first === undefined) return []
+    const more = others.length === 0 ? '' : ` and ${others.length} more`
+    return [`skipped: ${first.suite}, ${first.name}${more}: ${first.reason}`]
+  })
+}
+
 /** The report for a terminal. */
 export function reportText(report: Report): string {
   const { machine, load, results } = report
@@ -82,7 +106,8 @@ export function reportText(report: Report): string {
     'Ratio: of values, the share of the limit; of costs (an aim with <=), how many times the limit.',
     '',
     renderTable(COLUMNS, results.map(cells)),
-    ...report.skipped.map((group) => `skipped: ${group.suite}, ${group.name}: ${group.reason}`),
+    ...(report.simulated ? [SIMULATED] : []),
+    ...skippedLines(report.skipped),
     `${aims.filter((result) => result.met).length} of ${aims.length} aims reached in ${Math.round(report.seconds)} s.`,
   ]
   return `${lines.join('\n')}\n`

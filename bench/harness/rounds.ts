@@ -70,6 +70,7 @@ export async function runGroup(
   rounds: number,
   onRound?: (done: number) => void,
 ): Promise<BenchResult[]> {
-  const samples = await runRounds(group.measures, rounds, onRound)
+  const measured = await runRounds(group.measures, rounds, onRound)
+  const samples = measured.map((sample) => ({ ...sample, ...group.derive?.(sample) }))
   return group.rows.map((row) => resultOf(suite, row, samples))
 }

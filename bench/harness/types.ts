@@ -41,6 +41,8 @@ export interface Row {
 export interface Group {
   readonly rows: readonly Row[]
   readonly measures: readonly Measure[]
+  /** What follows from all samples of a round, under names of its own. */
+  readonly derive?: (sample: Sample) => Sample
   close(): Promise<void> | void
 }
 
@@ -60,6 +62,8 @@ export interface BenchContext {
   readonly engineThreads: number
   /** How many of them copy at once: one core is the event loop's. */
   readonly copyThreads: number
+  /** Few sizes where there are many: a look, not a measurement. */
+  readonly quick: boolean
   readonly signal: AbortSignal
 }
 

@@ -12,6 +12,8 @@
 
 #include "clock.h"
 #include "copy_limit.h"
+#include "device_limit.h"
+#include "device_work.h"
 #include "disk_limit.h"
 #include "hash_limit.h"
 #include "ping.h"
@@ -55,10 +57,10 @@ Value wrap(Napi::Env env, std::unique_ptr<T> limit) {
                                        [](Napi::Env, Closable* held) { delete held; });
 }
 
-// The first argument is a handle of this very kind.
+// The argument, the first one by default, is a handle of this very kind.
 template <typename T>
-T& unwrap(const CallbackInfo& info) {
-  auto& held = static_cast<Held<T>&>(*info[0].As<Napi::External<Closable>>().Data());
+T& unwrap(const CallbackInfo& info, std::size_t index = 0) {
+  auto& held = static_cast<Held<T>&>(*info[index].As<Napi::External<Closable>>().Data());
   if (held.limit == nullptr) throw Napi::Error::New(info.Env(), "the limit was closed");
   return *held.limit;
 }
@@ -101,6 +103,94 @@ Value run_copy(const CallbackInfo& info) {
 // (handle)
 Value run_checked_kernel(const CallbackInfo& info) {
   return to_value(info.Env(), unwrap<CopyLimit>(info).run_checked_kernel());
+}
+
+// (driver's library, device, bytes of a run, runs a block, blocks, scattered)
+Value open_device(const CallbackInfo& info) {
+  auto limit = DeviceLimit::make(info[0].As<Napi::String>(), static_cast<int>(number_at(info, 1)),
+                                 {.run_bytes = size_at(info, 2),
+                                  .run_count = size_at(info, 3),
+                                  .block_count = size_at(info, 4),
+                                  .scattered = info[5].As<Napi::Boolean>()});
+  require_ok(info.Env(), limit.status());
+  return wrap(info.Env(), std::move(limit).value());
+}
+
+DeviceWay way_at(const CallbackInfo& info, std::size_t index) {
+  const auto way = device_way_of(info[index].As<Napi::String>().Utf8Value());
+  require_ok(info.Env(), way.status());
+  return way.value();
+}
+
+// (handle, way, to the device, thread blocks of a kernel) -> null where the way cannot be gone here
+Value run_device(const CallbackInfo& info) {
+  const auto elapsed = unwrap<DeviceLimit>(info).run(way_at(info, 1), info[2].As<Napi::Boolean>(),
+                                                     static_cast<unsigned>(size_at(info, 3)));
+  if (elapsed.status().code() == kvtier::Code::kUnsupported) return info.Env().Null();
+  require_ok(info.Env(), elapsed.status());
+  return to_value(info.Env(), elapsed.value());
+}
+
+// (handle, way, to the device, thread blocks of a kernel) -> whether every byte arrives, null as above
+Value is_device_right(const CallbackInfo& info) {
+  const auto right = unwrap<DeviceLimit>(info).is_right(way_at(info, 1), info[2].As<Napi::Boolean>(),
+                                                        static_cast<unsigned>(size_at(info, 3)));
+  if (right.status().code() == kvtier::Code::kUnsupported) return info.Env().Null();
+  require_ok(info.Env(), right.status());
+  return Napi::Boolean::New(info.Env(), right.value());
+}
+
+// (handle away, handle towards, way, thread blocks of a kernel), null as above
+Value run_devices(const CallbackInfo& info) {
+  const auto elapsed = DeviceLimit::run_both(unwrap<DeviceLimit>(info), unwrap<DeviceLimit>(info, 1), way_at(info, 2),
+                                             static_cast<unsigned>(size_at(info, 3)));
+  if (elapsed.status().code() == kvtier::Code::kUnsupported) return info.Env().Null();
+  require_ok(info.Env(), elapsed.status());
+  return to_value(info.Env(), elapsed.value());
+}
+
+// The same -> whether every byte of both arrives
+Value are_devices_right(const CallbackInfo& info) {
+  const auto right = DeviceLimit::are_right(unwrap<DeviceLimit>(info), unwrap<DeviceLimit>(info, 1), way_at(info, 2),
+                                            static_cast<unsigned>(size_at(info, 3)));
+  if (right.status().code() == kvtier::Code::kUnsupported) return info.Env().Null();
+  require_ok(info.Env(), right.status());
+  return Napi::Boolean::New(info.Env(), right.value());
+}
+
+// (driver's library, device, rows of a matrix) -> null where there is no such kernel
+Value open_work(const CallbackInfo& info) {
+  auto work = DeviceWork::make(info[0].As<Napi::String>(), static_cast<int>(number_at(info, 1)),
+                               static_cast<std::uint32_t>(size_at(info, 2)));
+  if (work.status().code() == kvtier::Code::kUnsupported) return info.Env().Null();
+  require_ok(info.Env(), work.status());
+  return wrap(info.Env(), std::move(work).value());
+}
+
+// (handle, products)
+void start_work(const CallbackInfo& info) {
+  require_ok(info.Env(), unwrap<DeviceWork>(info).start(static_cast<unsigned>(size_at(info, 1))));
+}
+
+// (handle) -> whether all products have run
+Value is_work_done(const CallbackInfo& info) {
+  const auto done = unwrap<DeviceWork>(info).is_done();
+  require_ok(info.Env(), done.status());
+  return Napi::Boolean::New(info.Env(), done.value());
+}
+
+// (handle) -> seconds
+Value finish_work(const CallbackInfo& info) {
+  const auto seconds = unwrap<DeviceWork>(info).finish();
+  require_ok(info.Env(), seconds.status());
+  return Napi::Number::New(info.Env(), seconds.value());
+}
+
+// (handle) -> whether the last product is right
+Value is_work_right(const CallbackInfo& info) {
+  const auto right = unwrap<DeviceWork>(info).is_right();
+  require_ok(info.Env(), right.status());
+  return Napi::Boolean::New(info.Env(), right.value());
 }
 
 // (path, bytes)
@@ -185,6 +275,16 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("openCopy", open_copy);
   add("runCopy", run_copy);
   add("runCheckedKernel", run_checked_kernel);
+  add("openDevice", open_device);
+  add("runDevice", run_device);
+  add("isDeviceRight", is_device_right);
+  add("runDevices", run_devices);
+  add("areDevicesRight", are_devices_right);
+  add("openWork", open_work);
+  add("startWork", start_work);
+  add("isWorkDone", is_work_done);
+  add("finishWork", finish_work);
+  add("isWorkRight", is_work_right);
   add("openDisk", open_disk);
   add("isDirect", is_direct);
   add("runDisk", run_disk);

@@ -24,6 +24,23 @@ kvtier_addon(kvtier_unverified OUTPUT testing DEFINES KVTIER_TESTING KVTIER_UNVE
              SOURCES ${kvtier_differing_sources} ${kvtier_verify_source})
 # Limits that benchmarks divide by: plain loops over the machine, measured in the same process.
 kvtier_addon(limits OUTPUT testing SOURCES ${kvtier_limits_sources})
+# The GPU's work beside which copies are measured: code for every generation, and PTX of the oldest and the newest.
+if(kvtier_cuda)
+  set(kvtier_product_source ${PROJECT_SOURCE_DIR}/bench/native/matrix_product.cu)
+  set(kvtier_product_image ${CMAKE_CURRENT_BINARY_DIR}/matrix_product.fatbin)
+  add_custom_command(
+    OUTPUT ${kvtier_product_image}
+    COMMAND ${KVTIER_NVCC} ${kvtier_device_flags} ${kvtier_device_codes}
+            -gencode arch=compute_${kvtier_oldest},code=compute_${kvtier_oldest} --threads 2 -fatbin
+            ${kvtier_product_source} -o ${kvtier_product_image}
+    DEPENDS ${kvtier_product_source} ${PROJECT_SOURCE_DIR}/bench/native/matrix_product.h ${kvtier_device_headers}
+    COMMENT "Compiling the benchmarks' matrix product"
+    VERBATIM)
+  target_sources(limits PRIVATE ${kvtier_product_image})
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/bench/native/device_work.cc
+                              PROPERTIES OBJECT_DEPENDS ${kvtier_product_image}
+                                         COMPILE_DEFINITIONS LIMITS_PRODUCT_IMAGE="${kvtier_product_image}")
+endif()
 
 # The simulated CUDA driver, and the simulated cuFile that goes with it: libraries with the vendors' symbols, which use
 # nothing of the addon but its declarations of them.
@@ -35,7 +52,8 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   add_library(kvtier_sim_cufile SHARED ${kvtier_sim_cufile_sources})
   target_link_libraries(kvtier_sim_cufile PRIVATE kvtier_sim_cuda)
   foreach(target IN ITEMS kvtier_sim_cuda kvtier_sim_cufile)
-    target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${kvtier_test_dir})
+    target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${kvtier_test_dir}
+                                                 ${PROJECT_SOURCE_DIR})
     target_compile_options(${target} PRIVATE -fno-exceptions)
     target_link_libraries(${target} PRIVATE kvtier_flags)
     target_link_options(${target} PRIVATE -Wl,--version-script=${kvtier_sim_dir}/exports.map -Wl,-z,nodelete

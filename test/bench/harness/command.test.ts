@@ -34,6 +34,7 @@ describe('--suite', () => {
 describe('the help', () => {
   it('names every option', () => {
     const help = verbHelp(benchVerb([]), 80)
-    for (const option of ['--suite', '--rounds', '--directory', '--json', '--help']) expect(help).toContain(option)
+    const options = ['--suite', '--only', '--rounds', '--quick', '--directory', '--json', '--help']
+    for (const option of options) expect(help).toContain(option)
   })
 })

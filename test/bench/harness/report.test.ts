@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { formatNumber, type Report, reportText } from '../../../bench/harness/report.js'
+import { formatNumber, isSimulated, type Report, reportText, skippedLines } from '../../../bench/harness/report.js'
 import type { BenchResult } from '../../../bench/harness/types.js'
 
 const SHARE: BenchResult = {
@@ -37,6 +37,7 @@ const REPORT: Report = {
     after: { average: 1, cpuPressure: 2, ioPressure: 0 },
   },
   seconds: 61.4,
+  simulated: false,
   results: [SHARE, TIME],
   skipped: [{ suite: 'trace', name: 'recorded: coding', reason: 'the file is not there' }],
 }
@@ -80,5 +81,32 @@ describe('formatNumber', () => {
 
   it('shows zero, and what is no number', () => {
     expect([0, Number.NaN, Number.POSITIVE_INFINITY].map(formatNumber)).toEqual(['0', '-', '-'])
+  })
+})
+
+describe('skippedLines', () => {
+  it('have one line for groups of a suite that were left out for the same reason', () => {
+    const none = { suite: 'transfer', reason: 'no GPU' } as const
+    const lines = skippedLines([
+      { ...none, name: 'first' },
+      { suite: 'trace', name: 'recorded', reason: 'no file' },
+      { ...none, name: 'second' },
+      { ...none, name: 'third' },
+    ])
+    expect(lines).toEqual(['skipped: transfer, first and 2 more: no GPU', 'skipped: trace, recorded: no file'])
+  })
+})
+
+describe('a report with results of the simulated driver', () => {
+  const results = [SHARE, { ...TIME, parameters: { simulated: true } }]
+
+  it('is known as one', () => {
+    expect(isSimulated(results)).toBe(true)
+    expect(isSimulated([SHARE, { ...TIME, parameters: { simulated: false } }])).toBe(false)
+  })
+
+  it('says that its times say nothing about a GPU', () => {
+    expect(reportText({ ...REPORT, results, simulated: true })).toContain('say nothing about a GPU')
+    expect(reportText(REPORT)).not.toContain('simulated')
   })
 })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { reaches, resultOf, runGroup, runRounds } from '../../../bench/harness/rounds.js'
-import type { Row } from '../../../bench/harness/types.js'
+import type { Row, Sample } from '../../../bench/harness/types.js'
 
 const ROW: Row = {
   name: 'copy',
@@ -95,5 +95,16 @@ describe('runGroup', () => {
     const results = await runGroup('micro', group, 5)
     expect(results).toHaveLength(1)
     expect(results[0]).toMatchObject({ suite: 'micro', name: 'copy', value: 9, met: true, n: 5 })
+  })
+
+  it('gives rows what is derived from all samples of a round', async () => {
+    const group = {
+      rows: [{ ...ROW, limit: { name: 'the best', sample: 'best' } }],
+      measures: [() => ({ ours: 9 }), () => ({ first: 10, second: 12 })],
+      derive: (sample: Sample) => ({ best: Math.max(sample.first ?? 0, sample.second ?? 0) }),
+      close: () => undefined,
+    }
+    const [result] = await runGroup('micro', group, 5)
+    expect(result).toMatchObject({ ratio: { median: 0.75 }, limit: { value: 12 } })
   })
 })
