@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { filesBelow, root, run, tool } from './run.js'
 
 const fixing = process.argv.includes('--fix')
-const nativeFolders = ['native', 'test/native', 'test/support', 'bench/native']
+const nativeFolders = ['native', 'test/native', 'test/support', 'test/gpu', 'bench/native']
 const nativeEndings = ['.h', '.cc', '.cu', '.cuh']
 const longestFile = 500
 

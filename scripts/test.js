@@ -3,7 +3,7 @@
  * N skipped'.
  *
  * --native     builds and runs the native unit tests only
- * --package    builds and runs the tests of the tarball and the prebuilt addon
+ * --package    builds and runs the tests of the tarball, the prebuilt addon and the bundle for GPU hosts
  * --only-run   neither builds nor checks, and adds its counts to those of earlier steps, whose script prints the last line
  *
  * Other words are handed to vitest: `npm test -- block-pool` runs the files whose path holds that.
@@ -51,7 +51,8 @@ function main() {
   if (values.native || everything) allOk = runNativeTests('test-native', 'build') && allOk
   if (values.package) {
     if (!values['only-run'] && !prepare('prebuild', 'prebuild.js')) return
-    runVitest('test-package', ['test/package', ...positionals], { KVTIER_PACKAGE: '1' })
+    const files = ['test/package', 'test/scripts/bundle-gpu.test.ts']
+    runVitest('test-package', [...files, ...positionals], { KVTIER_PACKAGE: '1' })
   } else if (!values.native) {
     runVitest('test-vitest', positionals)
   }

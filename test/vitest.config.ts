@@ -14,8 +14,8 @@ export default defineConfig({
   cacheDir: `${root}build/vitest`,
   test: {
     include: ['test/**/*.test.ts'],
-    // Minutes long, and about a tarball that must be made first: `npm test -- --package`.
-    exclude: KVTIER_PACKAGE ? [] : ['test/package/**'],
+    // Minutes long, and about a tarball or a bundle that must be made first: `npm test -- --package`.
+    exclude: KVTIER_PACKAGE ? [] : ['test/package/**', 'test/scripts/bundle-gpu.test.ts'],
     globals: false,
     pool: 'forks',
     maxWorkers: 2,

@@ -46,7 +46,8 @@ endif()
 # nothing of the addon but its declarations of them.
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   set(kvtier_sim_dir ${kvtier_test_dir}/support/sim-cuda)
-  file(GLOB kvtier_sim_cuda_sources CONFIGURE_DEPENDS ${kvtier_sim_dir}/*.cc ${kvtier_sim_dir}/kernels/*.cc)
+  file(GLOB kvtier_sim_cuda_sources CONFIGURE_DEPENDS ${kvtier_sim_dir}/*.cc ${kvtier_sim_dir}/kernels/*.cc
+       ${kvtier_test_dir}/gpu/engine/kernels_host.cc)
   file(GLOB kvtier_sim_cufile_sources CONFIGURE_DEPENDS ${kvtier_sim_dir}/cufile/*.cc)
   add_library(kvtier_sim_cuda SHARED ${kvtier_sim_cuda_sources})
   add_library(kvtier_sim_cufile SHARED ${kvtier_sim_cufile_sources})
@@ -65,6 +66,7 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   kvtier_addon(kvtier_sim_engine OUTPUT testing SOURCES ${kvtier_sim_dir}/engine/sim_engine.cc)
   target_link_libraries(kvtier_sim_engine PRIVATE kvtier_sim_cuda)
   set_target_properties(kvtier_sim_engine PROPERTIES BUILD_RPATH "$ORIGIN")
+  include(cmake/gpu-engine.cmake)
 endif()
 
 # A sanitizer's build is for tests alone.
@@ -101,8 +103,6 @@ else()
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     include(cmake/fake-cuda.cmake)
     add_dependencies(kvtier_unit_tests kvtier_fake_cuda_v2 kvtier_fake_cuda_v1 kvtier_fake_cuda_names)
-    target_compile_definitions(kvtier_unit_tests PRIVATE
-                               KVTIER_FAKE_CUDA_PREFIX="${PROJECT_BINARY_DIR}/testing/libkvtier_fake_cuda_")
   endif()
   # For the two tests that compare kvtier's declarations with the vendor's. cufile.h is not in every toolkit.
   if(KVTIER_CUDA_INCLUDE)

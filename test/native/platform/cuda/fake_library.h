@@ -12,6 +12,7 @@
 #include "platform/cuda/cuda_driver.h"
 #include "platform/dynamic_library.h"
 #include "support/fake-cuda/fake_control.h"
+#include "support/sim-cuda/sim_library.h"
 
 namespace kvtier::fake {
 
@@ -22,7 +23,7 @@ class Library {
  public:
   explicit Library(Way way = Way::kV2) {
     const char* const name = way == Way::kV2 ? "v2" : way == Way::kV1 ? "v1" : "names";
-    const std::string original = std::string(KVTIER_FAKE_CUDA_PREFIX) + name + ".so";
+    const std::string original = sim::library_path(std::string("libkvtier_fake_cuda_") + name + ".so");
     const int fd = ::mkstemp(path_.data());
     REQUIRE(fd >= 0);
     ::close(fd);
