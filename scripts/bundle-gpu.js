@@ -37,7 +37,7 @@ const needed = [
 ]
 
 /** Tests of the bundle: those that have a GPU, simulated or real. */
-const usesDevice = /support\/(sim-engine|cuda-memory)\.ts'|\/driver\.ts'|KVTIER_CUDA_LIBRARY/
+const usesDevice = /support\/(sim-engine|cuda-memory)\.[jt]s'|\/driver\.ts'|KVTIER_CUDA_LIBRARY/
 
 /** What of node_modules the tests and the addon's loader import; what those need themselves is found. */
 const packages = ['vitest', 'fast-check', 'node-gyp-build']

@@ -1,7 +1,7 @@
 /**
  * What every step of a test run passed, failed and skipped, kept in build/results until the last line is printed.
  *
- * As a program: `node scripts/results.js` prints the skips with their reasons and the last line,
+ * As a program: `node scripts/results.js` prints the skips with their reasons, the injected failures and the last line,
  * 'N passed, N failed, N skipped', and ends with 1 where something failed. `--clear` forgets earlier runs,
  * `--fail STEP` notes a step that ended badly.
  */
@@ -13,7 +13,11 @@ import { root } from './run.js'
 const folder = join(root, 'build', 'results')
 
 /** @typedef {{ name: string, reason: string }} Skip */
-/** @typedef {{ passed: number, failed: number, skipped: Skip[] }} Results */
+/**
+ * `injected`: failures that tests made on purpose, where they are counted.
+ *
+ * @typedef {{ passed: number, failed: number, skipped: Skip[], injected?: number }} Results
+ */
 
 /** @param {string} step */
 export function resultsFile(step) {
@@ -40,7 +44,7 @@ export function recordedFailure(step) {
   return existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).failed > 0
 }
 
-/** Prints every skip with its reason, what failed, and the last line. @returns {boolean} whether nothing failed */
+/** Prints every skip with its reason, how many failures were injected, what failed, and the last line. @returns {boolean} whether nothing failed */
 export function printSummary() {
   let passed = 0
   let failed = 0
@@ -53,6 +57,8 @@ export function printSummary() {
     failed += results.failed
     skipped += results.skipped.length
     for (const skip of results.skipped) console.log(`skipped in ${step}: ${skip.name} (${skip.reason})`)
+    if (results.injected)
+      console.log(`injected in ${step}: ${results.injected} failures, in ${results.passed} tests that passed`)
     if (results.failed > 0) console.log(`failed in ${step}: ${results.failed}`)
   }
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)

@@ -2,6 +2,8 @@
  * `npm test`: builds, checks, and runs every test but those of the package; the last line is 'N passed, N failed,
  * N skipped'.
  *
+ * --sim        builds and runs what is about GPUs on the simulated CUDA driver only: the suites over device memory, and
+ *              native tests of the driver itself and of transfers that GPUs take part in
  * --native     builds and runs the native unit tests only
  * --package    builds and runs the tests of the tarball, the prebuilt addon and the bundle for GPU hosts
  * --only-run   neither builds nor checks, and adds its counts to those of earlier steps, whose script prints the last line
@@ -17,11 +19,15 @@ import { root, run, tool } from './run.js'
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    sim: { type: 'boolean', default: false },
     native: { type: 'boolean', default: false },
     package: { type: 'boolean', default: false },
     'only-run': { type: 'boolean', default: false },
   },
 })
+
+/** Native test files about GPUs. */
+const SIM_SOURCES = ['*/support/sim-cuda/*', '*/transfer/device/*', '*/memory/device/*', '*/kernels/device/*']
 
 let allOk = true
 
@@ -42,14 +48,17 @@ function prepare(step, script, args = []) {
 }
 
 function main() {
-  const everything = !values.native && !values.package && positionals.length === 0
+  const everything = !values.native && !values.package && !values.sim && positionals.length === 0
   if (!values['only-run']) {
     clearResults()
     if (!prepare('build', 'build.js', values.native ? ['--native'] : [])) return
     if (everything) prepare('check', 'check.js')
   }
   if (values.native || everything) allOk = runNativeTests('test-native', 'build') && allOk
-  if (values.package) {
+  if (values.sim) {
+    allOk = runNativeTests('test-sim-native', 'build', {}, SIM_SOURCES) && allOk
+    runVitest('test-sim', ['--project', 'sim', ...positionals])
+  } else if (values.package) {
     if (!values['only-run'] && !prepare('prebuild', 'prebuild.js')) return
     const files = ['test/package', 'test/scripts/bundle-gpu.test.ts']
     runVitest('test-package', [...files, ...positionals], { KVTIER_PACKAGE: '1' })

@@ -147,4 +147,4 @@ export const TRANSFER_PATHS = [
 ] as const
 
 /** The kinds of storage. */
-export const STORAGE_KINDS = ['memory', 'slab'] as const
+export const STORAGE_KINDS = ['memory', 'device', 'slab'] as const

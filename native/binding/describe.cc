@@ -46,7 +46,7 @@ Napi::Value describe(AddonData& /*data*/, const Napi::CallbackInfo& info) {
 #undef KVTIER_PATH_TEXT
   };
   // StorageInfo::kind of the storages that can be opened here.
-  static constexpr const char* kStorageKinds[] = {"memory", "slab"};
+  static constexpr const char* kStorageKinds[] = {"memory", "device", "slab"};
   const std::string limits = limit("maxBlocksPerTransfer", kMaxTransferBlocks) + "," +
                              limit("maxBlockBytes", kMaxBlockBytes) + "," + limit("recordWords", kRecordWords);
   return Napi::String::New(info.Env(), "{\"codes\":" + codes() + ",\"transferPaths\":" + list(kPaths) +

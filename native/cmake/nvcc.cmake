@@ -13,10 +13,11 @@ endif()
 
 function(kvtier_check_nvcc result)
   set(${result} "" PARENT_SCOPE)
-  # Turing, Ampere (two), Ada, Hopper, Blackwell (two). Others run the nearest older one, or PTX.
+  # Turing, Ampere (which Ada runs as well), Hopper, Blackwell (two). Others run the nearest older one, or PTX. Code for
+  # 8.6 and 8.9 too would put the addon over 1.5 MB and be no other.
   execute_process(COMMAND ${KVTIER_NVCC} --list-gpu-code OUTPUT_VARIABLE known ERROR_VARIABLE error RESULT_VARIABLE code)
   set(targets "")
-  foreach(target IN ITEMS 75 80 86 89 90 100 120)
+  foreach(target IN ITEMS 75 80 90 100 120)
     if(known MATCHES "sm_${target}(\n|\r|$)")
       list(APPEND targets ${target})
     endif()

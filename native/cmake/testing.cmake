@@ -1,5 +1,7 @@
 # What only tests and benchmarks load, into <build>/testing. None of it is in the package.
 set(kvtier_test_dir ${PROJECT_SOURCE_DIR}/test)
+# So that the folder can be moved, as bundle-gpu does.
+set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
 file(GLOB_RECURSE kvtier_faulty_io_sources CONFIGURE_DEPENDS ${kvtier_test_dir}/support/faulty-io/*.cc)
 file(GLOB_RECURSE kvtier_unit_test_sources CONFIGURE_DEPENDS ${kvtier_test_dir}/native/*.cc)
 file(GLOB_RECURSE kvtier_limits_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/native/*.cc)

@@ -8,7 +8,7 @@ import { hashesOf, openEngine, temporaryFolder } from '../native-binding/harness
 import { errorOf } from '../support/expect-code.ts'
 import { Bench } from '../support/storages/bench.ts'
 import { STORAGES } from '../support/storages/catalog.ts'
-import { closeQuietly } from '../support/storages/closing.ts'
+import { HostSlots } from '../support/storages/host-slots.ts'
 import { nameOf, type Way } from '../support/storages/kind.ts'
 import { LentMemory } from '../support/storages/lent-memory.ts'
 import { FULL } from '../support/storages/shapes.ts'
@@ -108,7 +108,8 @@ describe.each(STORAGES.map((kind) => [kind.name, kind] as const))('%s', (_, kind
     const into = { ...(await bench.putRequest(kind.into[0]!, [FIRST])), ...own }
     for (const path of TRANSFER_PATHS) {
       if (path !== kind.check && !kind.outOf.some((way) => way.path === path)) {
-        expect(refused('ERR_KV_INVALID_VALUE', { ...out, path }).message).toMatch(message)
+        const target = path === 'memoryToSlab' ? await bench.otherSlab() : out.target
+        expect(refused('ERR_KV_INVALID_VALUE', { ...out, path, target }).message).toMatch(message)
       }
       if (path.startsWith('memory') && !kind.into.some((way) => way.path === path)) {
         expect(refused('ERR_KV_INVALID_VALUE', { ...into, path }).message).toMatch(message)
@@ -120,8 +121,12 @@ describe.each(STORAGES.map((kind) => [kind.name, kind] as const))('%s', (_, kind
     const bench = await Bench.open(kind, FULL)
     const guards = await bench.fill()
     // As many bytes, but of other layers.
-    const other = new LentMemory('contiguous', { ...FULL.shape, layers: 1, tokensPerBlock: 12 }, FULL.slotCount)
-    onTestFinished(() => closeQuietly(other.storage))
+    const shape = { ...FULL.shape, layers: 1, tokensPerBlock: 12 }
+    const other =
+      kind.kind === 'device'
+        ? await HostSlots.open(shape, FULL.slotCount)
+        : new LentMemory('contiguous', shape, FULL.slotCount)
+    onTestFinished(() => other.close())
     refused('ERR_KV_LAYOUT_MISMATCH', {
       ...(await bench.putRequest(kind.into[0]!, [FIRST, SECOND])),
       source: other.storage,
@@ -140,7 +145,8 @@ describe.each(STORAGES.map((kind) => [kind.name, kind] as const))('%s', (_, kind
     errorOf('ERR_KV_INVALID_TYPE', () => binding.startErase(1, storage, [0] as unknown as Uint32Array))
     for (const call of ['startSeal', 'startFillPattern', 'startCheckPattern'] as const) {
       const start = (slots: Uint32Array, hashes: Uint8Array) => () => binding[call](1, storage, slots, hashes)
-      const inMemory = kind.layout !== null
+      // A GPU's memory keeps no checksums.
+      const inMemory = kind.layout !== null && !(kind.kind === 'device' && call === 'startSeal')
       errorOf(inMemory ? 'ERR_KV_SLOT_OUT_OF_RANGE' : 'ERR_KV_INVALID_VALUE', start(beyond, hashesOf([1, 2])))
       errorOf('ERR_KV_INVALID_VALUE', start(Uint32Array.of(0, 1), hashesOf([1])))
       if (!inMemory || call === 'startCheckPattern') continue

@@ -106,7 +106,7 @@ describe('a GPU that is lost', () => {
     await expect(withManager({ device: device(0) }, async () => undefined)).rejects.toMatchObject({
       code: expect.stringMatching(/^ERR_KV_(DEVICE_LOST|IO|UNSUPPORTED)$/),
     })
-    await withManager({}, async (manager) => {
+    await withManager({ device: { kind: 'host', slots: 32 } }, async (manager) => {
       expect((await store(manager, manager.sequence(tokens(1, 16), { tenant: 'a' }))).tokens).toBe(16)
     })
   })

@@ -8,6 +8,7 @@ import { BlockManager } from '../../lib/block-manager.ts'
 import type { ModelLayout } from '../../lib/identity/model-layout.ts'
 import type { FaultProfile } from '../../lib/native/binding.ts'
 import type { ManagerOptions } from '../../lib/options.ts'
+import { ON_GPU, ownedDevice } from '../support/device-kind.ts'
 import { testing, turn, withFaults } from '../support/io.ts'
 import { diskStrideOf, HYBRID, LATENT, strideOf } from '../support/layouts.ts'
 import { TEST_LAYOUT, testOptions, withDirectory } from '../support/manager.ts'
@@ -17,7 +18,7 @@ import { emptyDevice, load, store } from '../support/slots.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
-const SEEDS = process.env.KVTIER_LONG === '1' ? 60 : 6
+const SEEDS = process.env.KVTIER_LONG === '1' ? 60 : ON_GPU ? 2 : 6
 const WAVES = 10
 const AT_ONCE = 6
 const EVERYTHING: Omit<FaultProfile, 'seed'> = {
@@ -45,7 +46,7 @@ function optionsFor(layout: ModelLayout, directory: string, leaveLastBlock: bool
   const stride = strideOf(layout)
   return testOptions(null, {
     layout,
-    device: { kind: 'host', slots: 26 },
+    device: ownedDevice(26),
     host: { capacityBytes: 12 * stride },
     disk: { directory, capacityBytes: 20 * diskStrideOf(layout) },
     quotas: { quota: { hostBytes: 5 * stride, diskBytes: 7 * stride } },

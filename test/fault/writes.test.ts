@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { defineLayout } from '../../lib/identity/model-layout.ts'
 import type { FaultProfile } from '../../lib/native/binding.ts'
+import { ownedDevice } from '../support/device-kind.ts'
 import { testing, withFaults } from '../support/io.ts'
 import { diskStrideOf, strideOf } from '../support/layouts.ts'
 import { testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
@@ -78,7 +79,7 @@ describe('a write that fails', () => {
     await withDirectory(async (directory) => {
       const options = testOptions(null, {
         layout: BIG,
-        device: { kind: 'host', slots: 8 },
+        device: ownedDevice(8),
         host: { capacityBytes: 8 * strideOf(BIG) },
         disk: { directory, capacityBytes: 16 * diskStrideOf(BIG) },
         engine: { threads: 8 },

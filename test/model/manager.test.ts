@@ -4,6 +4,8 @@
  */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import type { ModelLayout } from '../../lib/identity/model-layout.ts'
+import { ON_GPU } from '../support/device-kind.ts'
 import { CHAIN_BLOCKS, CHAINS, World, type WorldShape } from './world.ts'
 
 type Model = Record<string, never>
@@ -95,10 +97,30 @@ const mistakes = [
     .map(([c, d, n, at]) => command(`overwrite(${c}, ${d}, ${n}, ${at})`, (w) => w.overwrite(c, d, n, at))),
 ]
 
+/** What a simulated GPU does late, and in which order; on host memory nothing is. */
+const simulator = ON_GPU ? await import('../support/sim-engine.ts') : null
+const lend = ON_GPU ? await import('./engine-slots.ts') : null
+const machines = fc.record({
+  seed: fc.nat({ max: 0xffff }),
+  lateness_us: fc.constantFrom(0, 5, 60),
+  any_order: fc.constantFrom('random', 'early', 'late'),
+})
+
+function setMachine(machine: Record<string, string | number>): void {
+  const settings = Object.entries(machine).map(([name, value]) => `${name}=${value}`)
+  simulator?.sim.set(settings.join(' '))
+}
+
+const alive = (): number[] =>
+  ['allocations', 'registrations', 'imports', 'streams', 'contexts'].map((what) => simulator?.sim.count(what) ?? 0)
+
 async function runModel(shape: WorldShape, runs: number, allowed: typeof commands = commands): Promise<number> {
   let verified = 0
+  const before = alive()
+  const drawn = fc.commands(allowed, { maxCommands: 30, size: 'max' })
   await fc.assert(
-    fc.asyncProperty(fc.commands(allowed, { maxCommands: 30, size: 'max' }), async (cmds) => {
+    fc.asyncProperty(drawn, ON_GPU ? machines : fc.constant({}), async (cmds, machine) => {
+      setMachine(machine)
       const world = new World(shape)
       await world.open()
       try {
@@ -107,13 +129,14 @@ async function runModel(shape: WorldShape, runs: number, allowed: typeof command
       } finally {
         await world.end()
       }
+      expect(alive()).toEqual(before)
     }),
     { numRuns: runs },
   )
   return verified
 }
 
-const RUNS = Number(process.env.KVTIER_MODEL_RUNS ?? (process.env.KVTIER_LONG === '1' ? 400 : 40))
+const RUNS = Number(process.env.KVTIER_MODEL_RUNS ?? (process.env.KVTIER_LONG === '1' ? 400 : ON_GPU ? 12 : 40))
 
 test('with ample tiers nothing that was stored is ever missing, and no byte is wrong', {
   timeout: 600_000,
@@ -153,3 +176,20 @@ test('blocks that only device memory holds can be offloaded again', async () => 
     await world.end()
   }
 })
+
+if (lend !== null) {
+  const { EngineSlots } = lend
+  const borrowed = { lend: (layout: ModelLayout, slots: number) => new EngineSlots(layout, slots) }
+
+  test('with ample tiers nothing that a GPU engine lent is ever missing, and no byte is wrong', {
+    timeout: 600_000,
+  }, async () => {
+    const shape = { deviceSlots: 64, hostBlocks: 128, diskBlocks: 256, policy: 'lru', ...borrowed }
+    expect(await runModel(shape, RUNS)).toBeGreaterThan(0)
+  })
+
+  test('with tiers that overflow a GPU engine gets no wrong byte', { timeout: 600_000 }, async () => {
+    const shape = { deviceSlots: 40, hostBlocks: 7, diskBlocks: 11, policy: 'lru', ...borrowed }
+    expect(await runModel(shape, RUNS)).toBeGreaterThan(0)
+  })
+}

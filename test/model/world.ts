@@ -9,12 +9,14 @@ import { join } from 'node:path'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { PatternEngine } from '../../lib/cli/pattern-engine.ts'
 import { isKvError } from '../../lib/errors.ts'
-import { blockBytesOf, defineLayout } from '../../lib/identity/model-layout.ts'
+import { blockBytesOf, defineLayout, type ModelLayout } from '../../lib/identity/model-layout.ts'
 import type { DevicePin } from '../../lib/movement/device-slots.ts'
-import { fence } from '../../lib/movement/fence.ts'
-import type { Sequence } from '../../lib/movement/sequence.ts'
+import { type Fence, fence } from '../../lib/movement/fence.ts'
+import type { OffloadOptions, Sequence } from '../../lib/movement/sequence.ts'
 import { binding } from '../../lib/native/binding.ts'
 import { completions } from '../../lib/native/completions.ts'
+import { ownedDevice } from '../support/device-kind.ts'
+import type { EngineSlots } from './engine-slots.ts'
 
 /** Sizes of one run; small ones force every eviction path, ample ones allow exact claims. */
 export interface WorldShape {
@@ -22,6 +24,8 @@ export interface WorldShape {
   readonly hostBlocks: number
   readonly diskBlocks: number
   readonly policy: string
+  /** Makes the engine's own memory of the world's layout, which the manager borrows; otherwise it owns device memory. */
+  readonly lend?: (layout: ModelLayout, slots: number) => EngineSlots
 }
 
 const TOKENS = 2
@@ -65,9 +69,12 @@ export class World {
   /** Operations under way: beside others, one may find every device slot pinned. */
   #underWay = 0
   #damaged = false
+  /** The engine's slots, where the manager borrows them. */
+  readonly #lent: EngineSlots | null
 
   constructor(shape: WorldShape) {
     this.shape = shape
+    this.#lent = shape.lend?.(layout, shape.deviceSlots) ?? null
     this.directory = mkdtempSync(join(tmpdir(), 'kvtier-model-'))
   }
 
@@ -75,7 +82,7 @@ export class World {
     this.manager = await BlockManager.open({
       layout,
       model: 'model-test',
-      device: { kind: 'host', slots: this.shape.deviceSlots, layout: 'layersKvOuter' },
+      device: this.#lent?.device ?? ownedDevice(this.shape.deviceSlots, 'layersKvOuter'),
       host: { capacityBytes: this.shape.hostBlocks * STRIDE },
       disk: { directory: this.directory, capacityBytes: this.shape.diskBlocks * (STRIDE + 128) },
       leaveLastBlock: false,
@@ -115,7 +122,14 @@ export class World {
 
   /** Onboards, checks every byte and every claim; with `keep` the pin stays. */
   async onboard(chain: number, blocks: number, signal?: AbortSignal, keep = false): Promise<void> {
-    await this.#counted((alone) => this.#onboard(chain, blocks, signal, keep, alone))
+    await this.#counted(async (alone) => {
+      if (this.#lent === null) return await this.#onboard(chain, blocks, signal, keep, alone, null)
+      const lent = this.#lent
+      await lent.use(blocks, async (into) => {
+        // What the slots held before is still being written.
+        await this.#onboard(chain, blocks, signal, false, alone, { into, after: lent.spoil(into) })
+      })
+    })
   }
 
   async #onboard(
@@ -124,22 +138,25 @@ export class World {
     signal: AbortSignal | undefined,
     keep: boolean,
     alone: () => boolean,
+    borrowed: { readonly into: Uint32Array; readonly after: Fence } | null,
   ): Promise<void> {
     const sequence = this.sequence(chain, blocks)
-    const load = sequence.onboard({ after: fence.quiet(), ...(signal === undefined ? {} : { signal }) })
+    const load = sequence.onboard({
+      after: fence.quiet(),
+      ...(borrowed ?? {}),
+      ...(signal === undefined ? {} : { signal }),
+    })
     alone()
     const result = await load.done
     await load.settled
     const keys = keysOf(sequence)
-    const count = result.pin?.blockCount ?? 0
+    const count = borrowed === null ? (result.pin?.blockCount ?? 0) : result.tokens / TOKENS
     for (const key of keys.slice(0, count)) {
       if (!this.everStored.has(key)) throw new Error(`chain ${chain}: a block was onboarded that was never stored`)
     }
-    if (count > 0 && result.pin !== null) {
-      const { verified, wrong } = await this.engine.check(
-        result.pin.slots(),
-        sequence.hashes.bytes.slice(0, count * 32),
-      )
+    const slots = borrowed === null ? result.pin?.slots() : borrowed.into.subarray(0, count)
+    if (count > 0 && slots !== undefined) {
+      const { verified, wrong } = await this.engine.check(slots.slice(), sequence.hashes.bytes.slice(0, count * 32))
       this.verified += verified
       if (wrong > 0) throw new Error(`chain ${chain}: ${wrong} of ${count} onboarded blocks have wrong bytes`)
     }
@@ -167,21 +184,43 @@ export class World {
   ): Promise<void> {
     const sequence = this.sequence(chain, blocks)
     await sequence.prepare()
+    const lent = this.#lent
+    if (lent !== null) {
+      // Half of the slots are where the engine makes the blocks that its stream then brings to the others.
+      await lent.use(blocks * 2, async (all) => {
+        const [made, from] = [all.slice(0, blocks), all.slice(blocks)]
+        await this.engine.compute(made, sequence.hashes.bytes.slice())
+        await this.#store(sequence, chain, { from, after: lent.copy(made, from) }, until, signal, alone)
+        lent.spoil(from)
+      })
+      return
+    }
     const free = this.manager.stats().tiers.device
     if (free.slots - free.pinned - free.filling < blocks) return
     const fresh = this.manager.device.reserve(blocks)
     await this.engine.compute(fresh.slots(), sequence.hashes.bytes.slice())
+    await this.#store(sequence, chain, { from: fresh, after: fence.quiet() }, until, signal, alone)
+    fresh.release()
+    this.#noteEvictions()
+  }
+
+  async #store(
+    sequence: Sequence,
+    chain: number,
+    stored: Pick<OffloadOptions, 'from' | 'after'>,
+    until: 'host' | 'disk',
+    signal: AbortSignal | undefined,
+    alone: () => boolean,
+  ): Promise<void> {
     const keys = keysOf(sequence)
     for (const key of keys) this.everStored.add(key)
     const store = sequence.offload({
-      from: fresh,
-      after: fence.quiet(),
+      ...stored,
       until,
       ...(signal === undefined ? {} : { signal }),
     })
     const result = await store.done
     await store.settled
-    fresh.release()
     this.#noteEvictions()
     for (let i = 0; i < keys.length; i++) {
       if (result.tier(i) !== 'none') this.held.add(keys[i] ?? '')
@@ -332,5 +371,6 @@ export class World {
     this.releaseAll()
     await this.manager.close({ flush: false })
     rmSync(this.directory, { recursive: true, force: true })
+    this.#lent?.free()
   }
 }

@@ -3,7 +3,7 @@
  * installed in an empty folder without install scripts, imported, type-checked and, without the prebuilt addon, built.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -92,6 +92,35 @@ describe('what is in the tarball', () => {
       /^(dist|native|prebuilds)\/|^(package\.json|LICENSE|README\.md|CMakeLists\.txt|scripts\/install\.js)$/
     expect(packed.filter((path) => !allowed.test(path))).toEqual([])
     expect(packed.filter((path) => /\/testing\/|\.test\.|_test\.|tsbuildinfo|node_modules/.test(path))).toEqual([])
+  })
+})
+
+describe('the prebuilt addon', () => {
+  const binary = (): string => {
+    const path = packed.find((each) => each.startsWith(`prebuilds/${platform}/`) && each.endsWith('.node')) ?? ''
+    return join(consumer, 'node_modules', 'kvtier', path)
+  }
+
+  test('is smaller than 1.5 MB, and loads', () => {
+    const { size } = statSync(binary())
+    const source = `
+      import { createRequire } from 'node:module'
+      const require = createRequire(import.meta.url)
+      const started = performance.now()
+      require(${JSON.stringify(binary())})
+      console.log((performance.now() - started).toFixed(1))`
+    const { code, output } = runModule(source)
+    expect(code, output).toBe(0)
+    console.log(`the prebuilt addon: ${size} bytes, loaded in ${output.trim()} ms`)
+    expect(size).toBeLessThan(1_500_000)
+  })
+
+  test.skipIf(process.platform !== 'linux')('needs the C library and at most two of the compiler', () => {
+    const { code, output } = runIn(folder, 'readelf', ['-d', binary()])
+    expect(code, output).toBe(0)
+    const needed = [...output.matchAll(/\(NEEDED\).*\[(.+?)\]/g)].map(([, name]) => name ?? '')
+    console.log(`the prebuilt addon needs ${needed.join(', ')}`)
+    expect(needed.filter((name) => !/^(libc|libm|libgcc_s|libstdc\+\+|ld-linux.*)\.so\b/.test(name))).toEqual([])
   })
 })
 

@@ -10,7 +10,7 @@ const FAILING_REQUEST = new URL('./demo/failing-request.js', import.meta.url).hr
 
 /** Starts the worker on an empty tier. */
 function startWorker(execArgv: string[]) {
-  const task = { directory: temporaryFolder(), firstRequest: 0, measurePaths: false }
+  const task = { directory: temporaryFolder(), device: 'host', firstRequest: 0, measurePaths: false }
   const child = fork(WORKER, [JSON.stringify(task)], { execArgv, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   const messages: { readonly type: string }[] = []
   child.on('message', (message: { type: string }) => messages.push(message))

@@ -16,12 +16,20 @@ function testingOf(): TestingBinding {
 /** The test build's switches. */
 export const testing: TestingBinding = testingOf()
 
+let injectedBefore = 0
+
+/** I/O calls that {@link withFaults} has made fail or lie so far. */
+export function failuresOnDisk(): number {
+  return injectedBefore
+}
+
 /** Runs with faults in every I/O call. */
 export async function withFaults<T>(profile: FaultProfile, run: () => Promise<T>): Promise<T> {
   testing.setFaults(profile)
   try {
     return await run()
   } finally {
+    injectedBefore += testing.faultsInjected()
     testing.setFaults(null)
   }
 }

@@ -8,6 +8,7 @@ import { BlockManager } from '../../lib/block-manager.ts'
 import { PatternEngine } from '../../lib/cli/pattern-engine.ts'
 import { blockBytesOf, defineLayout, type ModelLayout } from '../../lib/identity/model-layout.ts'
 import type { ManagerOptions } from '../../lib/options.ts'
+import { ownedDevice } from './device-kind.ts'
 
 /** 4 tokens and 16 KiB a block. */
 export const TEST_LAYOUT: ModelLayout = defineLayout({
@@ -33,7 +34,7 @@ export function testOptions(directory: string | null, changes: Partial<ManagerOp
   return {
     layout: TEST_LAYOUT,
     model: 'test',
-    device: { kind: 'host', slots: 32 },
+    device: ownedDevice(32),
     host: { capacityBytes: 16 * TEST_STRIDE },
     ...(directory === null ? {} : { disk: { directory, capacityBytes: 64 * (TEST_STRIDE + 128) } }),
     leaveLastBlock: false,

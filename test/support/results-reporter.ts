@@ -20,19 +20,21 @@ export class ResultsReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
     let passed = 0
     let failed = unhandledErrors.length
+    let injected = 0
     const skipped: Skip[] = []
     for (const module of modules) {
       failed += module.errors().length
       for (const suite of module.children.allSuites()) failed += suite.errors().length
       for (const test of module.children.allTests()) {
         const state = test.result().state
+        injected += Number((test.meta() as { failuresInjected?: number }).failuresInjected ?? 0)
         if (state === 'passed') passed += 1
         else if (state === 'skipped')
           skipped.push({ name: `${module.relativeModuleId}: ${test.fullName}`, reason: reasonOf(test) })
         else failed += 1
       }
     }
-    writeFileSync(this.#file, JSON.stringify({ passed, failed, skipped }))
+    writeFileSync(this.#file, JSON.stringify({ passed, failed, skipped, injected }))
   }
 }
 

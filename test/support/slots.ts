@@ -10,6 +10,7 @@ import type { OffloadOptions, OnboardOptions, Sequence } from '../../lib/movemen
 import type { TransferResult } from '../../lib/movement/transfer.ts'
 import { binding, NO_SLOT, type StorageHandle } from '../../lib/native/binding.ts'
 import { completions } from '../../lib/native/completions.ts'
+import { CODE } from '../../lib/native/generated.ts'
 
 /** Blocks handed to the engine at once: small, for managers with a short queue. */
 const AT_ONCE = 4
@@ -43,6 +44,14 @@ export async function countWrong(storage: StorageHandle, slots: Uint32Array, has
     binding.startCheckPattern(ticket, storage, part, own),
   )
   return codes.filter((code) => code !== 0).length
+}
+
+/** How many slots were looked at and hold other bytes than those of their hashes; a look that fails finds nothing. */
+export async function countOther(storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): Promise<number> {
+  const codes = await eachPart(slots, hashes, (ticket, part, own) =>
+    binding.startCheckPattern(ticket, storage, part, own),
+  )
+  return codes.filter((code) => code === CODE.ERR_KV_CHECKSUM).length
 }
 
 /** The hashes of blocks `first` to `first + count`. */

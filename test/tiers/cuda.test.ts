@@ -95,8 +95,14 @@ describe('GPU memory', () => {
       [IPC, IPC, IPC],
       Float64Array.of(16, 16, 0),
       Float64Array.of(8, 8, 9),
+      0,
     ])
     expect(ordinals).toEqual([[2, 0, 1]])
+  })
+
+  test('of another process that is named is watched for its end', async () => {
+    const { asked } = await open(lent({ ipc: IPC, bytes: 8, ordinal: 0, pid: 77 }))
+    expect(asked[0]?.at(-1)).toBe(77)
   })
 
   const refused: [ErrorCode, string, object, ModelLayout?][] = [

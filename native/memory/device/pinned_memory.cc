@@ -109,10 +109,14 @@ PinnedMemory::~PinnedMemory() {
   is_stopping_.store(true, std::memory_order_relaxed);
   thread_.join();
   // A lost device fails all of it; the driver has then let go of the memory with the context.
-  const auto current = CurrentContext::enter(*context_);
-  for (std::uint32_t part = 0; part < part_count_; ++part) {
-    if (device_addresses_[part].load(std::memory_order_relaxed) == 0) continue;
-    static_cast<void>(context_->functions().mem_host_unregister(buffer_->data() + range_of(part).offset));
+  // Whoever gets these addresses next could not register them while they are: what failed once is tried again.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const auto current = CurrentContext::enter(*context_);
+    for (std::uint32_t part = 0; part < part_count_; ++part) {
+      if (device_addresses_[part].load(std::memory_order_relaxed) == 0) continue;
+      const cuda::Error error = context_->functions().mem_host_unregister(buffer_->data() + range_of(part).offset);
+      if (error == cuda::Error::kSuccess) device_addresses_[part].store(0, std::memory_order_relaxed);
+    }
   }
 }
 

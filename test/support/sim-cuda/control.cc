@@ -196,5 +196,6 @@ KVTIER_SIM_CONTROL void kvtier_sim_lose_device(int ordinal, int code) {
   if (ordinal < 0 || static_cast<std::size_t>(ordinal) >= state.devices.size()) return;
   kvtier::sim::DeviceState& device = state.devices[static_cast<std::size_t>(ordinal)];
   device.lost = static_cast<Error>(code);
+  state.failures.note_injected();
   if (device.primary) state.scheduler.fail(*device.primary, device.lost);
 }

@@ -64,6 +64,7 @@ KVTIER_SIM_CONTROL std::uint64_t kvtier_sim_count(const char* what) {
   if (name == "contexts") return state.contexts.size();
   if (name == "pageable_copies") return state.journal.pageable_copies;
   if (name == "batch_descriptors") return state.journal.batch_descriptors;
+  if (name == "failures") return state.failures.injected();
   if (name == "finished_work") return state.journal.finished_work;
   if (name == "allocated_bytes") {
     std::uint64_t bytes = 0;

@@ -8,6 +8,7 @@ bool is_named(Function function, std::string_view name) {
 
 void Failures::reset(std::uint64_t seed) {
   counts_.fill(0);
+  injected_ = 0;
   calls_planned_.clear();
   work_planned_.clear();
   random_ = Random(seed);
@@ -25,6 +26,7 @@ cuda::Error Failures::on_call(Function function) {
                          : plan.seen >= failure.nth && (failure.times == 0 || plan.seen - failure.nth < failure.times);
     if (hit && code == 0) code = failure.code;
   }
+  if (code != 0) ++injected_;
   return static_cast<cuda::Error>(code);
 }
 
@@ -34,6 +36,7 @@ cuda::Error Failures::on_work(std::string_view kind) {
     if (!plan.failure.kind.empty() && plan.failure.kind != kind) continue;
     if (++plan.seen == plan.failure.nth) code = plan.failure.code;
   }
+  if (code != 0) ++injected_;
   return static_cast<cuda::Error>(code);
 }
 

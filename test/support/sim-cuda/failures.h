@@ -29,6 +29,11 @@ class Failures {
   // The same for an operation that starts.
   [[nodiscard]] cuda::Error on_work(std::string_view kind);
 
+  // Counts a failure that was made in another way.
+  void note_injected() noexcept { ++injected_; }
+  // Failures that happened, of calls and of work, since the last reset.
+  [[nodiscard]] std::uint64_t injected() const noexcept { return injected_; }
+
   // By base or exported name; empty: all.
   [[nodiscard]] std::uint64_t calls(std::string_view function) const;
 
@@ -40,6 +45,7 @@ class Failures {
   };
 
   std::array<std::uint64_t, kFunctionCount> counts_{};
+  std::uint64_t injected_ = 0;
   std::vector<Plan<CallFailure>> calls_planned_;
   std::vector<Plan<WorkFailure>> work_planned_;
   Random random_{0};

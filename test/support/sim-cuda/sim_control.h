@@ -80,7 +80,8 @@ void kvtier_sim_lose_device(int ordinal, int code);
 std::uint64_t kvtier_sim_calls(const char* function);
 
 // A count by name: "allocations", "streams", "events", "modules", "registrations", "imports", "contexts" (alive now),
-// "allocated_bytes", "pageable_copies", "batch_descriptors", "finished_work" (since the last reset).
+// "allocated_bytes", "pageable_copies", "batch_descriptors", "finished_work", "failures" (injected; since the last
+// reset).
 std::uint64_t kvtier_sim_count(const char* what);
 
 // What a correct program never does: how many were recorded, and one of them as text (returns its length).

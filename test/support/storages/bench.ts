@@ -195,7 +195,7 @@ export class Bench {
     }
     const source = await this.#ends.storage(way.other)
     if (way.via !== 'itself') return await this.#request(way, source, this.storage, there, placed)
-    const beyond = this.#ends.lent('layersKvInner').storage
+    const beyond = (await this.#ends.lent('layersKvInner')).storage
     return { ...(await this.#request(way, source, beyond, there, there)), via: this.storage, ...passing(there, placed) }
   }
 
@@ -208,7 +208,8 @@ export class Bench {
     }
     const junk = there.map(({ slot }) => ({ slot, block: JUNK + slot }))
     if (way.other === 'slab') await this.#ends.place('slab', junk, (block) => this.bytesOf(block))
-    this.#ends.lent(way.other).poison()
+    const lent = await this.#ends.lent(way.other)
+    lent.poison()
     return await this.#request(way, this.storage, await this.#ends.storage(way.other), placed, there)
   }
 
@@ -220,7 +221,7 @@ export class Bench {
     report: Pick<BatchReport, 'outcomes'>,
   ): Promise<Taken[]> {
     const there = this.#otherSlots(placed)
-    const lent = this.#ends.lent(way.other)
+    const lent = await this.#ends.lent(way.other)
     let { outcomes } = report
     if (way.other === 'slab') {
       const back = await this.#ends.move('slabToMemory', await this.#ends.slab(), lent.storage, there, hashes)
@@ -232,6 +233,11 @@ export class Bench {
     return taken
   }
 
+  /** A slab like the one at the other end of some ways. */
+  async otherSlab(): Promise<StorageHandle> {
+    return await this.#ends.slab()
+  }
+
   /** Verifies slots where they are. */
   async check(placed: readonly Placed[]): Promise<readonly Outcome[]> {
     return (await this.#ends.move(this.kind.check!, this.storage, this.storage, placed)).outcomes
@@ -240,7 +246,7 @@ export class Bench {
   /** Changes one bit of a slot; a checksum that is kept stays what it was. */
   async flip({ slot, block }: Placed, byte: number): Promise<void> {
     if (this.opened.flip !== undefined) return this.opened.flip(slot, byte)
-    const memory = this.#ends.lent('contiguous')
+    const memory = await this.#ends.lent('contiguous')
     memory.write(slot, this.bytesOf(block))
     memory.flip(slot, byte)
     await this.#ends.move('memoryToMemory', memory.storage, this.storage, [{ slot, block }])

@@ -14,8 +14,9 @@ import {
   type TransferRequest,
 } from '../../../lib/native/binding.ts'
 import { ARRIVED, all, type BatchReport, close, hashesOf, runBatch } from '../../native-binding/harness.ts'
+import { HostSlots } from './host-slots.ts'
 import type { OpenedStorage, Way } from './kind.ts'
-import { LentMemory } from './lent-memory.ts'
+import { type EndMemory, LentMemory } from './lent-memory.ts'
 import { openMemory } from './memory.ts'
 import type { Form } from './shapes.ts'
 import { openSlab } from './slab.ts'
@@ -36,7 +37,7 @@ export function recordsOf(path: TransferPath, count: number): Pick<TransferReque
 export class Ends {
   readonly #form: Form
   readonly #place: string
-  readonly #lent = new Map<LayoutKindName, LentMemory>()
+  readonly #lent = new Map<LayoutKindName | 'host', EndMemory>()
   #slab: OpenedStorage | null = null
   #hostSlots: StorageHandle | null = null
 
@@ -49,19 +50,20 @@ export class Ends {
   /** Gives everything back; what is needed after that is opened anew. */
   async close(): Promise<void> {
     await this.#slab?.close()
-    for (const memory of this.#lent.values()) await close(memory.storage)
+    for (const memory of this.#lent.values()) await memory.close()
     if (this.#hostSlots !== null) await close(this.#hostSlots)
     this.#slab = null
     this.#hostSlots = null
     this.#lent.clear()
   }
 
-  /** The test's own memory at the other end, or before a slab there. */
-  lent(other: Way['other']): LentMemory {
+  /** The memory at the other end, or before a slab there. */
+  async lent(other: Way['other']): Promise<EndMemory> {
+    const { shape, slotCount } = this.#form
     const layout = other === 'slab' ? 'contiguous' : other
     const known = this.#lent.get(layout)
     if (known !== undefined) return known
-    const memory = new LentMemory(layout, this.#form.shape, this.#form.slotCount)
+    const memory = layout === 'host' ? await HostSlots.open(shape, slotCount) : new LentMemory(layout, shape, slotCount)
     this.#lent.set(layout, memory)
     return memory
   }
@@ -100,7 +102,7 @@ export class Ends {
 
   /** Puts blocks at an end, where nothing of them was. */
   async place(other: Way['other'], placed: readonly Placed[], bytesOf: (block: number) => Uint8Array): Promise<void> {
-    const lent = this.lent(other)
+    const lent = await this.lent(other)
     for (const { slot, block } of placed) lent.write(slot, bytesOf(block))
     await this.seal(lent.storage, placed)
     if (other === 'slab') await this.move('memoryToSlab', lent.storage, await this.slab(), placed)
@@ -108,6 +110,6 @@ export class Ends {
 
   /** The end's slots. */
   async storage(other: Way['other']): Promise<StorageHandle> {
-    return other === 'slab' ? await this.slab() : this.lent(other).storage
+    return other === 'slab' ? await this.slab() : (await this.lent(other)).storage
   }
 }

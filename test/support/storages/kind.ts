@@ -12,8 +12,8 @@ import type { TierName } from '../../../lib/tiers/types.ts'
 /** A way of blocks into a storage, or out of it. */
 export interface Way {
   readonly path: TransferPath
-  /** What the other end is: memory that lies so, or a slab. */
-  readonly other: LayoutKindName | 'slab'
+  /** What the other end is: lent memory that lies so, host memory of the addon's own, or a slab. */
+  readonly other: LayoutKindName | 'host' | 'slab'
   /** What the blocks pass: nothing, staging buffers, slots of host memory; or the storage itself is what they pass. */
   readonly via: 'none' | 'staging' | 'slots' | 'itself'
 }

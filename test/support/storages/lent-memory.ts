@@ -3,10 +3,12 @@
  * in native layouts cannot hide behind the same mistake on the way back. What lies around each region is watched.
  */
 import { binding, type GroupShape, type LayoutKindName, type StorageHandle } from '../../../lib/native/binding.ts'
+import { closeQuietly } from './closing.ts'
 
 const MARGIN_BYTES = 128
 const MARGIN = 0xc5
-const POISON = 0xee
+/** What no block is full of. */
+export const POISON = 0xee
 
 /** Bytes of one block. */
 export function blockBytesOf(shape: GroupShape): number {
@@ -18,8 +20,20 @@ export function strideOf(shape: GroupShape): number {
   return Math.ceil(blockBytesOf(shape) / 4096) * 4096
 }
 
+/** Memory at the other end of a way, which a test writes and reads past the library. */
+export interface EndMemory {
+  readonly storage: StorageHandle
+  write(slot: number, bytes: Uint8Array): void
+  read(slot: number): Uint8Array
+  flip(slot: number, byte: number): void
+  poison(): void
+  isPoisonBeside(slots: readonly number[]): boolean
+  isWholeAround(): boolean
+  close(): Promise<void>
+}
+
 /** Whether every byte is the same as the one before it, and the first is `value`. */
-function isAll(value: number, bytes: Uint8Array): boolean {
+export function isAll(value: number, bytes: Uint8Array): boolean {
   return bytes[0] === value && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0
 }
 
@@ -32,7 +46,7 @@ interface Run {
 }
 
 /** Slots in arrays of the test. */
-export class LentMemory {
+export class LentMemory implements EndMemory {
   readonly storage: StorageHandle
   readonly #kind: LayoutKindName
   readonly #shape: GroupShape
@@ -98,6 +112,10 @@ export class LentMemory {
       const margins = [around.subarray(0, MARGIN_BYTES), around.subarray(around.length - MARGIN_BYTES)]
       return margins.every((margin) => isAll(MARGIN, margin))
     })
+  }
+
+  async close(): Promise<void> {
+    await closeQuietly(this.storage)
   }
 
   *#runs(slot: number): Generator<Run> {
