@@ -245,7 +245,7 @@ describe('a fence that cannot be captured', () => {
   })
 
   test('is refused by a manager without a GPU', async () => {
-    await withManager({}, async (manager) => {
+    await withManager({ device: { kind: 'host', slots: 8 } }, async (manager) => {
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
       const slots = manager.device.reserve(4)
       errorOf('ERR_KV_UNSUPPORTED', () => sequence.offload({ from: slots, after: fence.stream(0n) }))

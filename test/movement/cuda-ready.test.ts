@@ -230,7 +230,7 @@ describe('null is handed out', () => {
   })
 
   test('where the device memory is of kind host', async () => {
-    await withManager({}, async (manager) => {
+    await withManager({ device: { kind: 'host', slots: 8 } }, async (manager) => {
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
       await store(manager, sequence)
       emptyDevice(manager)
