@@ -4,6 +4,7 @@
  * Node. A report is a failure. Nothing of ours is suppressed; scripts/sanitizers/ names what Node itself is excused.
  *
  * --only NAME   address or thread
+ * --native      the native unit tests alone
  * --only-run    adds its counts to those of earlier steps, whose script prints the last line
  *
  * Other words replace the default choice of test files.
@@ -17,7 +18,11 @@ import { capture, root, run, tool } from './run.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string' }, 'only-run': { type: 'boolean', default: false } },
+  options: {
+    only: { type: 'string' },
+    native: { type: 'boolean', default: false },
+    'only-run': { type: 'boolean', default: false },
+  },
 })
 
 /**
@@ -69,11 +74,13 @@ function runVariant(variant) {
   }
   const folder = join('build', `sanitize-${variant.name}`)
   const build = ['--native', '--out', folder, '--sanitize', variant.flags]
+  if (values.native) build.push('--target', 'kvtier_unit_tests')
   if (!run(process.execPath, [join(root, 'scripts', 'build.js'), ...build])) {
     record(step, { failed: 1 })
     return false
   }
   const nativeOk = runNativeTests(`${step}-native`, folder, variant.options)
+  if (values.native) return nativeOk
   const files = (positionals.length > 0 ? positionals : variant.files).filter((file) => existsSync(join(root, file)))
   const environment = {
     ...variant.options,

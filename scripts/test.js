@@ -6,6 +6,7 @@
  *              native tests of the driver itself and of transfers that GPUs take part in
  * --native     builds and runs the native unit tests only
  * --package    builds and runs the tests of the tarball, the prebuilt addon and the bundle for GPU hosts
+ * --tarball    of the package's, those of the tarball and the prebuilt addon only
  * --only-run   neither builds nor checks, and adds its counts to those of earlier steps, whose script prints the last line
  *
  * Other words are handed to vitest: `npm test -- block-pool` runs the files whose path holds that.
@@ -22,6 +23,7 @@ const { values, positionals } = parseArgs({
     sim: { type: 'boolean', default: false },
     native: { type: 'boolean', default: false },
     package: { type: 'boolean', default: false },
+    tarball: { type: 'boolean', default: false },
     'only-run': { type: 'boolean', default: false },
   },
 })
@@ -48,19 +50,21 @@ function prepare(step, script, args = []) {
 }
 
 function main() {
-  const everything = !values.native && !values.package && !values.sim && positionals.length === 0
+  const everything = !values.native && !values.package && !values.tarball && !values.sim && positionals.length === 0
   if (!values['only-run']) {
     clearResults()
     if (!prepare('build', 'build.js', values.native ? ['--native'] : [])) return
     if (everything) prepare('check', 'check.js')
   }
-  if (values.native || everything) allOk = runNativeTests('test-native', 'build') && allOk
+  // Where they run with sanitizers anyway, they do not run without as well.
+  const withSanitizers = process.env.KVTIER_UNIT_TESTS === 'sanitized'
+  if (values.native || (everything && !withSanitizers)) allOk = runNativeTests('test-native', 'build') && allOk
   if (values.sim) {
     allOk = runNativeTests('test-sim-native', 'build', {}, SIM_SOURCES) && allOk
     runVitest('test-sim', ['--project', 'sim', ...positionals])
-  } else if (values.package) {
+  } else if (values.package || values.tarball) {
     if (!values['only-run'] && !prepare('prebuild', 'prebuild.js')) return
-    const files = ['test/package', 'test/scripts/bundle-gpu.test.ts']
+    const files = ['test/package', ...(values.tarball ? [] : ['test/scripts/bundle-gpu.test.ts'])]
     runVitest('test-package', [...files, ...positionals], { KVTIER_PACKAGE: '1' })
   } else if (!values.native) {
     runVitest('test-vitest', positionals)
