@@ -23,11 +23,18 @@ const ON_GPUS = ['test/fault/device-*.test.ts', 'test/fault/gpu-*.test.ts', 'tes
 /** The simulated driver is built on Linux. */
 const isSimulated = existsSync(join(dirname(addon), 'libkvtier_sim_cuda.so'))
 
+/** What chooses its own addon, so that a sanitizer would see nothing of it. */
+const NOT_SANITIZED = ['test/process/crash.test.ts', 'test/process/readme.test.ts']
+
 const main = {
   name: 'main',
   include: ['test/**/*.test.ts'],
   // Minutes long, and about a tarball or a bundle that must be made first: `npm test -- --package`.
-  exclude: [...ON_GPUS, ...(KVTIER_PACKAGE ? [] : ['test/package/**', 'test/scripts/bundle-gpu.test.ts'])],
+  exclude: [
+    ...ON_GPUS,
+    ...(KVTIER_PACKAGE ? [] : ['test/package/**', 'test/scripts/bundle-gpu.test.ts']),
+    ...(KVTIER_SANITIZER ? NOT_SANITIZED : []),
+  ],
   env: { KVTIER_ADDON: addon },
 }
 
