@@ -59,7 +59,6 @@ export async function runOnboard(
     }
     return result
   } finally {
-    plan.ready?.refuse()
     if (!handedOver) releaseAll(groups)
   }
 }

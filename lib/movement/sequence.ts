@@ -211,7 +211,8 @@ export class Sequence {
     } as const
     return startTransfer(
       control,
-      (running) => runOnboard(context, plan, running),
+      // However it ends, nobody waits for events that do not come.
+      (running) => runOnboard(context, plan, running).finally(() => ready?.refuse()),
       () => {
         giveBack()
         forget()

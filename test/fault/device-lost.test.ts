@@ -47,10 +47,10 @@ describe('a GPU that is lost', () => {
       expect(loaded).toMatchObject({ tokens: 0, arrived: 0 })
       expect(loaded.message).not.toBe('')
       expect(await load.ready).toBeNull()
-      loaded.pin?.release()
       await load.settled
       expect(heard).toEqual([['device', LOST]])
       expect(manager.stats().tiers.device).toMatchObject({ failure: LOST, held: 0, pinned: 0, filling: 0 })
+      loaded.pin?.release()
       expect(manager.stats().tiers.host.failure).toBeNull()
       // What it held is forgotten: the rest of the blocks would come from host memory or disk.
       const second = manager.sequence(tokens(2, 16), { tenant: 'a' })

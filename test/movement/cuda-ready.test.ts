@@ -192,6 +192,16 @@ describe('null is handed out', () => {
     })
   })
 
+  test('when the transfer was ended before it was looked up what is held', async () => {
+    await withStored(async (manager) => {
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      const signal = AbortSignal.abort()
+      expect(await endOf(sequence.onboard({ after: fence.quiet(), layerEvents: true, signal }))).toEqual([null, 0])
+      const after = fence.promise(Promise.reject(new Error('the engine failed')))
+      expect(await endOf(sequence.onboard({ after, layerEvents: true }))).toEqual([null, 0])
+    })
+  })
+
   test('when the transfer was ended before', async () => {
     await withStored(async (manager) => {
       await withHeldIo(async () => {
@@ -216,6 +226,27 @@ describe('null is handed out', () => {
       await withFaults({ seed: 1, readFlip: 1 }, async () => {
         const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
         expect(await endOf(sequence.onboard({ after: fence.quiet(), layerEvents: true }))).toEqual([null, 0])
+      })
+    })
+  })
+
+  test('as soon as one block is not right, whatever the others still wait for', async () => {
+    await withManager({ device: OWNED, host: { capacityBytes: 4 * TEST_STRIDE } }, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 20), { tenant: 'a' })
+      await store(manager, sequence, { until: 'disk', blocks: 1 })
+      await store(manager, sequence, { until: 'disk', firstBlock: 1 })
+      emptyDevice(manager)
+      expect(sequence.match().byTier).toMatchObject({ host: 16, disk: 4 })
+      await withFaults({ seed: 1, readFlip: 1 }, async () => {
+        sim.hold()
+        const transfer = sequence.onboard({ after: fence.quiet(), layerEvents: true })
+        expect(await transfer.ready).toBeNull()
+        expect(await isSettled(transfer.done)).toBe(false)
+        sim.release()
+        const result = await transfer.done
+        expect(result.tokens).toBe(0)
+        result.pin?.release()
+        await transfer.settled
       })
     })
   })
