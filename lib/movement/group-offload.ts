@@ -67,6 +67,8 @@ export class GroupOffload {
   /** Blocks whose write to disk was asked for and that are not counted as written yet. */
   readonly #unwritten = new Set<number>()
   #ended = false
+  /** Whether the bytes in the device slots are known to be there: nothing here waits for a GPU's work, but its copies do. */
+  #isProduced: boolean
 
   constructor(
     context: MovementContext,
@@ -81,6 +83,7 @@ export class GroupOffload {
     this.#control = control
     this.#outcomes = outcomes
     this.#pins = new Pins(tiers.blocks)
+    this.#isProduced = plan.after.handles.length === 0
   }
 
   async run(): Promise<void> {
@@ -305,6 +308,7 @@ export class GroupOffload {
     positions.forEach((i, at) => {
       const entry = entries[at] ?? -1
       const code = codes[at] ?? CODE.ERR_KV_INTERNAL
+      if (code === CODE.OK) this.#isProduced = true
       if (code === CODE.OK && blocks.publish(entry, HOST)) {
         this.#pins.pin(entry, HOST)
         held[i] = 1
@@ -387,7 +391,7 @@ export class GroupOffload {
         this.#outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block was lost meanwhile.')
       else {
         this.#outcomes.succeed(i, blocks.holds(entry, DISK) ? DISK : HOST, Math.min)
-        this.#plan.reserved?.adopt(this.#tiers.index, this.#plan.fromOffset + i, entry)
+        if (this.#isProduced) this.#plan.reserved?.adopt(this.#tiers.index, this.#plan.fromOffset + i, entry)
       }
     }
   }

@@ -12,6 +12,7 @@ import { isSettled } from '../support/io.ts'
 import { TEST_LAYOUT, tokens, withManager } from '../support/manager.ts'
 import { codesOf, expectQuiet } from '../support/outcomes.ts'
 import { expectNoViolations, sim, untilIdle, untilQueued } from '../support/sim-engine.ts'
+import { checkPin, emptyDevice, store } from '../support/slots.ts'
 
 afterEach(() => {
   sim.release()
@@ -159,6 +160,38 @@ describe('an offload', () => {
       expect(await stored(sequence, fence.quiet())).toEqual(Array(4).fill('OK'))
       expectQuiet(manager)
     })
+  })
+})
+
+describe('owned memory', () => {
+  test('is no hit before the work that fills it is done, also where its block needed no copy', async () => {
+    const device = { kind: 'cuda', slots: 16, strategies: { measure: 'never' } } as const
+    const stream = sim.makeStream(0)
+    await withManager({ device }, async (manager) => {
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      await store(manager, sequence)
+      emptyDevice(manager)
+      // Another request computes the same blocks again: they are held in host memory, and so do not move.
+      const reserved = manager.device.reserve(4)
+      sim.holdStream(stream)
+      for (const { pointer, bytes } of manager.device.regions()) {
+        const slotBytes = bytes / device.slots
+        for (const slot of reserved.slots()) sim.fill(0, stream, pointer + BigInt(slot * slotBytes), OLD, slotBytes)
+      }
+      const offload = sequence.offload({ from: reserved, after: fence.stream(stream) })
+      expect(codesOf(await offload.done)).toEqual(Array(4).fill('OK'))
+      await offload.settled
+      const onboard = sequence.onboard({ after: fence.quiet() })
+      const { pin, tokens: found } = await onboard.done
+      expect([found, await checkPin(manager, sequence, pin)]).toEqual([16, { checked: 4, wrong: 0 }])
+      await onboard.settled
+      pin?.release()
+      sim.release()
+      await untilIdle(stream)
+      reserved.release()
+      expectQuiet(manager)
+    })
+    sim.destroyStream(0, stream)
   })
 })
 
