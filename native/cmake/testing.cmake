@@ -96,7 +96,7 @@ else()
   else()
     set(kvtier_test_optimisation -O1)
   endif()
-  set_source_files_properties(${kvtier_unit_test_sources} PROPERTIES COMPILE_OPTIONS ${kvtier_test_optimisation})
+  set_source_files_properties(${kvtier_unit_test_sources} PROPERTIES COMPILE_OPTIONS "${kvtier_test_optimisation}")
   add_executable(kvtier_unit_tests ${kvtier_unit_test_sources} ${kvtier_faulty_io_sources})
   # Whoever runs them with sanitizers anyway needs no second program without.
   if("$ENV{KVTIER_UNIT_TESTS}" STREQUAL "sanitized" AND NOT KVTIER_SANITIZE)
