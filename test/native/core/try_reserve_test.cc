@@ -22,7 +22,7 @@ TEST_CASE("room that a vector can never have is refused") {
 }
 
 // Sanitizers end the process instead of giving nothing.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(KVTIER_SANITIZED)
 TEST_CASE("room that the machine does not have is refused") {
   std::vector<std::uint64_t> values;
   // More than an address space holds.
