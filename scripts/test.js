@@ -5,6 +5,7 @@
  * --sim        builds and runs what is about GPUs on the simulated CUDA driver only: the suites over device memory, and
  *              native tests of the driver itself and of transfers that GPUs take part in
  * --native     builds and runs the native unit tests only
+ * --engine     builds and runs the tests with a real engine, node-llama-cpp, only; installs it where it is missing
  * --package    builds and runs the tests of the tarball, the prebuilt addon and the bundle for GPU hosts
  * --tarball    of the package's, those of the tarball and the prebuilt addon only
  * --only-run   neither builds nor checks, and adds its counts to those of earlier steps, whose script prints the last line
@@ -13,6 +14,7 @@
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { ensureEngine } from './engine.js'
 import { runNativeTests } from './native-tests.js'
 import { clearResults, printSummary, record, recordedFailure, resultsFile } from './results.js'
 import { root, run, tool } from './run.js'
@@ -22,6 +24,7 @@ const { values, positionals } = parseArgs({
   options: {
     sim: { type: 'boolean', default: false },
     native: { type: 'boolean', default: false },
+    engine: { type: 'boolean', default: false },
     package: { type: 'boolean', default: false },
     tarball: { type: 'boolean', default: false },
     'only-run': { type: 'boolean', default: false },
@@ -33,9 +36,9 @@ const SIM_SOURCES = ['*/support/sim-cuda/*', '*/transfer/device/*', '*/memory/de
 
 let allOk = true
 
-/** @param {string} step @param {string[]} args @param {Record<string, string>} [environment] */
-function runVitest(step, args, environment = {}) {
-  const all = ['run', '--config', join(root, 'test', 'vitest.config.ts'), ...args]
+/** @param {string} step @param {string[]} args @param {Record<string, string>} [environment] @param {string} [folder] - whose config it is */
+function runVitest(step, args, environment = {}, folder = 'test') {
+  const all = ['run', '--config', join(root, folder, 'vitest.config.ts'), ...args]
   const ok = run(tool('vitest'), all, { ...environment, KVTIER_RESULTS: resultsFile(step) })
   if (!ok && !recordedFailure(step)) record(step, { failed: 1 })
   allOk &&= ok
@@ -49,8 +52,21 @@ function prepare(step, script, args = []) {
   return ok
 }
 
+/** Where this machine cannot have the engine, its tests are skipped, and counted as skipped. */
+function runEngineTests() {
+  const engine = ensureEngine()
+  if (engine.state === 'ready') return runVitest('test-engine', positionals, {}, 'test/engine')
+  console.error(engine.reason)
+  if (engine.state === 'unavailable') {
+    return record('test-engine', { skipped: [{ name: 'tests with a real engine', reason: engine.reason }] })
+  }
+  record('test-engine', { failed: 1 })
+  allOk = false
+}
+
 function main() {
-  const everything = !values.native && !values.package && !values.tarball && !values.sim && positionals.length === 0
+  const chosen = values.native || values.package || values.tarball || values.sim || values.engine
+  const everything = !chosen && positionals.length === 0
   if (!values['only-run']) {
     clearResults()
     if (!prepare('build', 'build.js', values.native ? ['--native'] : [])) return
@@ -59,7 +75,9 @@ function main() {
   // Where they run with sanitizers anyway, they do not run without as well.
   const withSanitizers = process.env.KVTIER_UNIT_TESTS === 'sanitized'
   if (values.native || (everything && !withSanitizers)) allOk = runNativeTests('test-native', 'build') && allOk
-  if (values.sim) {
+  if (values.engine) {
+    runEngineTests()
+  } else if (values.sim) {
     allOk = runNativeTests('test-sim-native', 'build', {}, SIM_SOURCES) && allOk
     runVitest('test-sim', ['--project', 'sim', ...positionals])
   } else if (values.package || values.tarball) {

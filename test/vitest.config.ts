@@ -32,6 +32,8 @@ const main = {
   // Minutes long, and about a tarball or a bundle that must be made first: `npm test -- --package`.
   exclude: [
     ...ON_GPUS,
+    // Those that need node-llama-cpp have a package and a config of their own: `npm run test:engine`.
+    'test/engine/**',
     ...(KVTIER_PACKAGE ? [] : ['test/package/**', 'test/scripts/bundle-gpu.test.ts']),
     ...(KVTIER_SANITIZER ? NOT_SANITIZED : []),
   ],
