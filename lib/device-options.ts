@@ -3,6 +3,7 @@
  */
 import { integer, invalidType, invalidValue, object, optionsOf } from './errors.js'
 import type { LayoutKindName } from './native/binding.js'
+import { COPY_STRATEGIES, LAYOUT_KINDS } from './native/generated.js'
 
 /** Host memory in the place of a GPU's, whose slots kvtier accounts: G1 is a tier that hits like any other. */
 export interface OwnedDevice {
@@ -32,7 +33,7 @@ export interface BorrowedDevice {
  * a `batch`, a `kernel` that reads or writes pinned host memory, or a kernel that packs in the GPU's memory beside one
  * copy (`staged`).
  */
-export type CopyStrategyName = 'single' | 'rectangle' | 'batch' | 'kernel' | 'staged'
+export type CopyStrategyName = (typeof COPY_STRATEGIES)[number]
 
 /** How the way to copy is chosen: by size and number of fragments, from what was measured on this GPU. */
 export interface CopyStrategies {
@@ -134,11 +135,6 @@ export interface ResolvedCudaDevice {
   readonly strategies: Required<CopyStrategies>
 }
 
-const LAYOUTS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
-
-/** In the order of their numbers in native code. */
-export const COPY_STRATEGIES: readonly CopyStrategyName[] = ['single', 'rectangle', 'batch', 'kernel', 'staged']
-
 const HOST_FIELDS = ['kind', 'slots', 'layout', 'regions'] as const satisfies (keyof BorrowedDevice)[]
 const CUDA_FIELDS: readonly (keyof OwnedCudaDevice | keyof BorrowedCudaDevice)[] = [
   'kind',
@@ -179,7 +175,7 @@ export function resolveDevice(value: unknown): ResolvedHostDevice | ResolvedCuda
   const device = optionsOf('device', value, kind === 'host' ? HOST_FIELDS : CUDA_FIELDS)
   const slots = integer('device.slots', device.slots, 1, 0x7fffffff)
   const layout = (device.layout ?? 'layersKvInner') as LayoutKindName
-  if (!LAYOUTS.includes(layout)) invalidValue('device.layout', `one of ${LAYOUTS.join(', ')}`, layout)
+  if (!LAYOUT_KINDS.includes(layout)) invalidValue('device.layout', `one of ${LAYOUT_KINDS.join(', ')}`, layout)
   if (kind === 'host') return { kind, slots, layout, regions: resolveArrays(device.regions) }
   const regions = resolveRegions(device.regions)
   const ordinals = resolveOrdinals(device, regions !== null)
@@ -210,14 +206,15 @@ function resolveOrdinals(device: Record<string, unknown>, borrowed: boolean): nu
   if (ordinal !== undefined) invalidValue('device.ordinal', 'left out where device.ordinals is given', ordinal)
   if (!Array.isArray(ordinals)) invalidType('device.ordinals', 'an array of GPU numbers', ordinals)
   if (ordinals.length === 0) invalidValue('device.ordinals', 'a GPU number for each part', 'empty')
-  return (ordinals as unknown[]).map((each, i) => ordinalOf(`device.ordinals[${i}]`, each))
+  // Unlike `map`, this looks at what an array has left out as well.
+  return Array.from(ordinals as unknown[], (each, i) => ordinalOf(`device.ordinals[${i}]`, each))
 }
 
 function resolveStrategies(value: unknown): Required<CopyStrategies> {
   if (value === undefined) return { forbid: [], measure: 'once' }
   const { forbid = [], measure = 'once' } = optionsOf('device.strategies', value, STRATEGY_FIELDS)
   if (!Array.isArray(forbid)) invalidType('device.strategies.forbid', 'an array of strategies', forbid)
-  const allowed = COPY_STRATEGIES.slice(1)
+  const allowed: readonly CopyStrategyName[] = COPY_STRATEGIES.filter((name) => name !== 'single')
   for (const name of forbid as CopyStrategyName[]) {
     if (!allowed.includes(name)) invalidValue('device.strategies.forbid', `some of ${allowed.join(', ')}`, name)
   }
@@ -231,9 +228,13 @@ function resolveRegions(value: unknown): ResolvedCudaDevice['regions'] {
   for (const [group, given] of Object.entries(object('device.regions', value))) {
     const name = `device.regions.${group}`
     if (!Array.isArray(given)) invalidType(name, 'an array of regions', given)
-    const regions = (given as unknown[]).map((each, i) => resolveRegion(`${name}[${i}]`, each))
-    if (regions.some((each) => 'ipc' in each !== 'ipc' in (regions[0] ?? each))) {
+    if (given.length === 0) invalidValue(name, 'an array of at least one region', 'an empty array')
+    const regions = Array.from(given as unknown[], (each, i) => resolveRegion(`${name}[${i}]`, each))
+    if (new Set(regions.map((each) => 'ipc' in each)).size > 1) {
       invalidValue(name, 'of pointers alone, or of another process alone', 'a mixture')
+    }
+    if (new Set(regions.map((each) => ('pid' in each ? each.pid : undefined))).size > 1) {
+      invalidValue(name, 'of one process', 'several values of pid')
     }
     resolved[group] = regions
   }

@@ -16,6 +16,7 @@ import { root } from './run.js'
  *   transferPaths: string[],
  *   layoutKinds: string[],
  *   storageKinds: string[],
+ *   copyStrategies: string[],
  *   limits: Record<string, number>,
  * }} Description
  */
@@ -89,6 +90,11 @@ export function render(description) {
     list('The ways in which memory may lie.', 'LAYOUT_KINDS', description.layoutKinds),
     list('The ways in which the bytes of a transfer may go.', 'TRANSFER_PATHS', description.transferPaths),
     list('The kinds of storage.', 'STORAGE_KINDS', description.storageKinds),
+    list(
+      'The ways to copy between a GPU and host memory, in the order of their numbers.',
+      'COPY_STRATEGIES',
+      description.copyStrategies,
+    ),
   ]
   return parts.join('\n')
 }

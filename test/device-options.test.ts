@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { COPY_STRATEGIES, resolveDevice } from '../lib/device-options.ts'
+import { resolveDevice } from '../lib/device-options.ts'
 import { errorOf } from './support/expect-code.ts'
 
 const IPC = new Uint8Array(64).fill(9)
@@ -74,8 +74,8 @@ describe('a device of kind cuda', () => {
     ['device.ordinal', { ...OWNED, ordinal: -1 }, 'ERR_KV_INVALID_VALUE'],
     ['device.ordinal', { ...OWNED, ordinal: '0' }, 'ERR_KV_INVALID_TYPE'],
     ['device.ordinal', { ...OWNED, ordinal: 0, ordinals: [0] }, 'ERR_KV_INVALID_VALUE'],
-    ['device.ordinal', { ...lent(), ordinal: 0 }, 'ERR_KV_INVALID_VALUE'],
-    ['device.ordinals', { ...lent(), ordinals: [0] }, 'ERR_KV_INVALID_VALUE'],
+    ['device.ordinal', { ...lent({ pointer: 1n, bytes: 1 }), ordinal: 0 }, 'ERR_KV_INVALID_VALUE'],
+    ['device.ordinals', { ...lent({ pointer: 1n, bytes: 1 }), ordinals: [0] }, 'ERR_KV_INVALID_VALUE'],
     ['device.ordinals', { ...OWNED, ordinals: [] }, 'ERR_KV_INVALID_VALUE'],
     ['device.ordinals', { ...OWNED, ordinals: 1 }, 'ERR_KV_INVALID_TYPE'],
     ['device.ordinals[1]', { ...OWNED, ordinals: [0, 0.5] }, 'ERR_KV_INVALID_VALUE'],
@@ -105,13 +105,14 @@ describe('a device of kind cuda', () => {
     ['device.regions.full[0].uuid', lent({ ipc: IPC, bytes: 1, uuid: 5 }), 'ERR_KV_INVALID_TYPE'],
     ['device.regions.full[0].ordinal', lent({ ipc: IPC, bytes: 1, uuid: 'a', ordinal: 0 }), 'ERR_KV_INVALID_VALUE'],
     ['device.regions.full', lent({ ipc: IPC, bytes: 1 }, { pointer: 1n, bytes: 1 }), 'ERR_KV_INVALID_VALUE'],
+    ['device.regions.full', lent({ ipc: IPC, bytes: 1, pid: 1 }, { ipc: IPC, bytes: 1 }), 'ERR_KV_INVALID_VALUE'],
+    ['device.regions.full', lent(), 'ERR_KV_INVALID_VALUE'],
+    // An array may have left elements out.
+    ['device.regions.full[0]', { ...OWNED, regions: { full: new Array(2) } }, 'ERR_KV_INVALID_TYPE'],
+    ['device.ordinals[0]', { ...OWNED, ordinals: new Array(2) }, 'ERR_KV_INVALID_TYPE'],
   ]
   test.each(wrong)('is refused, naming %s, for %o', (name, device, code) => {
     const error = errorOf(code as 'ERR_KV_INVALID_TYPE', () => resolveDevice(device))
     expect(error.message).toContain(name)
-  })
-
-  test('names copy strategies in the order of their numbers in native code', () => {
-    expect(COPY_STRATEGIES).toEqual(['single', 'rectangle', 'batch', 'kernel', 'staged'])
   })
 })

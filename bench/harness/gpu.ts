@@ -1,4 +1,5 @@
 /** A GPU as the benchmarks use it through the seam: what there is, its storages, and which strategy its copies take. */
+import type { CopyStrategyName } from '../../lib/device-options.js'
 import { startBatch } from '../../lib/movement/native-batch.js'
 import {
   binding,
@@ -11,16 +12,12 @@ import {
   type TransferRequest,
 } from '../../lib/native/binding.js'
 import { completions } from '../../lib/native/completions.js'
+import { COPY_STRATEGIES } from '../../lib/native/generated.js'
 import { closeStorage, openBinding, openMemory } from './native.js'
 import { evenWords } from './words.js'
 
 /** The GPU that is measured, of those that the driver shows. */
 export const GPU = 0
-
-/** The strategies of kvtier's copies, by their numbers in its table of choices. */
-export const COPY_STRATEGIES = ['single', 'rectangle', 'batch', 'kernel', 'staged'] as const
-/** One of {@link COPY_STRATEGIES}. */
-export type CopyStrategyName = (typeof COPY_STRATEGIES)[number]
 
 /** What is measured on. */
 export interface Gpu {

@@ -2,8 +2,9 @@
  * What the benchmarks of a GPU's copies measure: the grid, the subjects, and the rows made of their samples. Pure
  * functions.
  */
+import type { CopyStrategyName } from '../../lib/device-options.js'
 import { KiB, MiB } from '../../lib/options.js'
-import type { CopyStrategyName, Gpu } from '../harness/gpu.js'
+import type { Gpu } from '../harness/gpu.js'
 import type { DeviceWay } from '../harness/limits.js'
 import { sizeName } from '../harness/store.js'
 import type { Aim, Parameters, Row, Sample } from '../harness/types.js'

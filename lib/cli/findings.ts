@@ -90,7 +90,7 @@ export function findingsOf(probe: ProbeResult): Finding[] {
           cuda.reason,
         ),
     cufile.available
-      ? found('cuFile', 'loaded')
+      ? found('cuFile', 'usable')
       : lacking('cuFile', 'not usable', 'disk blocks reach a GPU through host memory', cufile.reason),
     ioUring.available
       ? found('io_uring', 'usable')

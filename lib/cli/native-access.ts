@@ -14,6 +14,7 @@ import type {
   SlabContents,
   StorageHandle,
 } from '../native/binding.js'
+import { COPY_STRATEGIES } from '../native/generated.js'
 import { RECORD_BYTES, TABLE_HEADER_BYTES } from '../native/sizes.js'
 import { tableName } from './stores.js'
 
@@ -87,11 +88,11 @@ async function countMissing(path: string, slotCount: number): Promise<number> {
   return Math.max(0, slotCount - Math.max(0, Math.floor((size - TABLE_HEADER_BYTES) / RECORD_BYTES)))
 }
 
-function copiesOf({ cells, figures }: CopyFigures, strategies: readonly CopyStrategyName[]): MeasuredCopy[] {
+function copiesOf({ cells, figures }: CopyFigures): MeasuredCopy[] {
   return Array.from({ length: cells.length / 4 }, (_, row) => {
     const [strategy = 0, towards, runBytes = 0, runs = 0] = cells.subarray(row * 4, row * 4 + 4)
     return {
-      strategy: strategies[strategy] ?? 'single',
+      strategy: COPY_STRATEGIES[strategy] ?? 'single',
       direction: towards === 1 ? 'to GPU' : 'from GPU',
       runBytes,
       runs,
@@ -113,7 +114,6 @@ export async function openNative(): Promise<CliNative> {
   const { binding, NO_SLOT } = await import('../native/binding.js')
   const { completions } = await import('../native/completions.js')
   const { startBatch } = await import('../movement/native-batch.js')
-  const { COPY_STRATEGIES } = await import('../device-options.js')
   const { measureCopies } = await import('../tiers/calibration.js')
   const { cacheFolder } = await import('../tiers/choices-file.js')
   const { probeGpus } = await import('../tiers/cuda.js')
@@ -164,7 +164,7 @@ export async function openNative(): Promise<CliNative> {
       for (const [ordinal, name] of gpus.devices.entries()) {
         onGpu(ordinal, gpus.devices.length)
         const { figures, stored } = await measureCopies(calibrating, ordinal)
-        measured.push({ ordinal, name, kept: stored, copies: copiesOf(figures, COPY_STRATEGIES) })
+        measured.push({ ordinal, name, kept: stored, copies: copiesOf(figures) })
       }
       return measured
     },

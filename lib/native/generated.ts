@@ -148,3 +148,6 @@ export const TRANSFER_PATHS = [
 
 /** The kinds of storage. */
 export const STORAGE_KINDS = ['memory', 'device', 'slab'] as const
+
+/** The ways to copy between a GPU and host memory, in the order of their numbers. */
+export const COPY_STRATEGIES = ['single', 'rectangle', 'batch', 'kernel', 'staged'] as const

@@ -2,9 +2,10 @@
  * Which way a GPU's copies take: what was measured on it before, or is measured now. A help and nothing more: whatever
  * fails here leaves the choices that suit most GPUs.
  */
-import { COPY_STRATEGIES, type CopyStrategies } from '../device-options.js'
+import type { CopyStrategies } from '../device-options.js'
 import type { Binding, CopyFigures } from '../native/binding.js'
 import type { Completions } from '../native/completions.js'
+import { COPY_STRATEGIES } from '../native/generated.js'
 import { type ChoicesKey, readChoices, writeChoices } from './choices-file.js'
 import type { Gpus } from './cuda.js'
 

@@ -8,7 +8,7 @@ import { constants } from 'node:fs'
 import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
-import { COPY_STRATEGIES } from '../device-options.js'
+import { COPY_STRATEGIES } from '../native/generated.js'
 
 /** Of what the choices were measured. */
 export interface ChoicesKey {

@@ -93,7 +93,8 @@ export function regionsOf<T>(regions: Readonly<Record<string, readonly T[]>>, gr
 }
 
 function checkOrdinals(gpus: Gpus, layout: ModelLayout, ordinals: readonly number[]): void {
-  for (const ordinal of ordinals) checkOrdinal(gpus, 'device.ordinal', ordinal)
+  const name = ordinals.length > 1 ? 'device.ordinals' : 'device.ordinal'
+  for (const ordinal of ordinals) checkOrdinal(gpus, name, ordinal)
   if (ordinals.length < 2) return
   for (const group of layout.groups) {
     const { parts } = groupShapeOf(group, layout.tokensPerBlock)

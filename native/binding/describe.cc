@@ -2,6 +2,7 @@
 #include <string>
 
 #include "binding/calls.h"
+#include "transfer/device/copy_choices.h"
 
 namespace kvtier {
 namespace {
@@ -45,13 +46,19 @@ Napi::Value describe(AddonData& /*data*/, const Napi::CallbackInfo& info) {
       KVTIER_TRANSFER_PATHS(KVTIER_PATH_TEXT)
 #undef KVTIER_PATH_TEXT
   };
+  static constexpr const char* kCopyStrategies[] = {
+#define KVTIER_COPY_STRATEGY_TEXT(name, text) text,
+      KVTIER_COPY_STRATEGIES(KVTIER_COPY_STRATEGY_TEXT)
+#undef KVTIER_COPY_STRATEGY_TEXT
+  };
   // StorageInfo::kind of the storages that can be opened here.
   static constexpr const char* kStorageKinds[] = {"memory", "device", "slab"};
   const std::string limits = limit("maxBlocksPerTransfer", kMaxTransferBlocks) + "," +
                              limit("maxBlockBytes", kMaxBlockBytes) + "," + limit("recordWords", kRecordWords);
   return Napi::String::New(info.Env(), "{\"codes\":" + codes() + ",\"transferPaths\":" + list(kPaths) +
                                            ",\"layoutKinds\":" + list(layout_kind_names()) + ",\"storageKinds\":" +
-                                           list(kStorageKinds) + ",\"limits\":{" + limits + "}}");
+                                           list(kStorageKinds) + ",\"copyStrategies\":" +
+                                           list(kCopyStrategies) + ",\"limits\":{" + limits + "}}");
 }
 
 }  // namespace kvtier

@@ -9,6 +9,7 @@ const description = {
   transferPaths: ['memoryToMemory'],
   layoutKinds: ['contiguous'],
   storageKinds: ['memory', 'slab'],
+  copyStrategies: ['single'],
   limits: { recordWords: 5 },
 }
 

@@ -1,15 +1,8 @@
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import {
-  COPY_STRATEGIES,
-  calibration,
-  drawnOrder,
-  findGpu,
-  GpuBlocks,
-  hashesOf,
-  setChoices,
-} from '../../../bench/harness/gpu.js'
+import { calibration, drawnOrder, findGpu, GpuBlocks, hashesOf, setChoices } from '../../../bench/harness/gpu.js'
+import { COPY_STRATEGIES } from '../../../lib/native/generated.js'
 
 const driver = join(dirname(process.env.KVTIER_ADDON ?? ''), 'libkvtier_sim_cuda.so')
 
