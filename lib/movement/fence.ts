@@ -148,7 +148,8 @@ function checkDeviceFence(name: string, given: DeviceFence): Fence {
 export function checkFences(name: string, value: unknown): readonly Fence[] {
   if (!Array.isArray(value)) return [checkFence(name, value)]
   if (value.length === 0) invalidValue(name, 'at least one fence (fence.quiet() for none)', 'an empty array')
-  return (value as unknown[]).map((each, i) => checkFence(`${name}[${i}]`, each))
+  // Unlike `map`, this looks at what an array has left out as well.
+  return Array.from(value as unknown[], (each, i) => checkFence(`${name}[${i}]`, each))
 }
 
 /**
@@ -183,15 +184,18 @@ function captureDevice(
         'when nothing still touches the memory.',
     )
   }
-  try {
-    const { source, ordinals } = sourceOf(context, name, given)
-    for (const ordinal of ordinals) handles.push(binding.makeFence(ordinal, given.kind, source))
-    return null
-  } catch (error) {
-    if (!isKvError(error) || !FAILURES.includes(error.code)) throw error
-    noteDeviceLost(context, error.code, error.message)
-    return { code: error.code, message: error.message }
+  const { source, ordinals } = sourceOf(context, name, given)
+  for (const ordinal of ordinals) {
+    try {
+      handles.push(binding.makeFence(ordinal, given.kind, source))
+    } catch (error) {
+      if (!isKvError(error) || !FAILURES.includes(error.code)) throw error
+      // The work may be that of another GPU, whose end is none of the device memory's.
+      if (device.ordinals.includes(ordinal)) noteDeviceLost(context, error.code, error.message)
+      return { code: error.code, message: error.message }
+    }
   }
+  return null
 }
 
 /** What is to be captured, and on which GPUs. */

@@ -23,7 +23,7 @@ import type { DeviceSlots } from './device-slots.js'
 import { noteDeviceLost } from './device-state.js'
 import type { CapturedFence } from './fence.js'
 import { firstStored } from './match.js'
-import { type NativeBatch, startBatch } from './native-batch.js'
+import { type NativeBatch, startBatch, tierFailureOf } from './native-batch.js'
 import { Pins } from './pins.js'
 import { giveBackRoom, putDown, takeHostRoomFor } from './room.js'
 import type { Outcomes, TransferControl } from './transfer.js'
@@ -335,10 +335,9 @@ export class GroupOffload {
   /** A copy from a GPU's memory that failed. */
   #blameDevice(codes: Uint8Array, message: string): void {
     const { device, events } = this.#context
-    if (codes.includes(CODE.ERR_KV_DEVICE_LOST)) noteDeviceLost(this.#context, 'ERR_KV_DEVICE_LOST', message)
-    else if (device.ordinals.length > 0 && codes.includes(CODE.ERR_KV_IO)) {
-      events.emit('tierFailed', { tier: 'device', code: 'ERR_KV_IO', message })
-    }
+    const code = tierFailureOf(codes)
+    if (code === 'ERR_KV_DEVICE_LOST') noteDeviceLost(this.#context, code, message)
+    else if (code !== null && device.ordinals.length > 0) events.emit('tierFailed', { tier: 'device', code, message })
   }
 
   /** Writes a part while the next one is copied. What is written stays: the parts after it must not take its slots. */

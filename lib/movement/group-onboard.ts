@@ -12,7 +12,7 @@ import { noteDeviceLost } from './device-state.js'
 import type { CapturedFence } from './fence.js'
 import type { ReadyOffer } from './layer-events.js'
 import { type FullMatch, firstNeeded, nearestTier } from './match.js'
-import { type NativeBatch, startBatch } from './native-batch.js'
+import { type NativeBatch, startBatch, tierFailureOf } from './native-batch.js'
 import { Pins } from './pins.js'
 import { takeRoomNow } from './room.js'
 import type { Outcomes, TransferControl } from './transfer.js'
@@ -323,12 +323,15 @@ export class GroupOnboard {
     }
     counters.onboardedBytes += arrived * this.#tiers.blockBytes
     counters.checksumFailures += corrupt
-    if (this.#control.code !== null) counters.abandoned += failed - corrupt
-    else if (failed > corrupt) {
-      counters.transferFailures += failed - corrupt
-      if (codes.includes(CODE.ERR_KV_DEVICE_LOST)) noteDeviceLost(this.#context, 'ERR_KV_DEVICE_LOST', message)
-      else events.emit('tierFailed', { tier: this.#suspect(leg), code: 'ERR_KV_IO', message })
+    const failure = tierFailureOf(codes)
+    if (failure === 'ERR_KV_DEVICE_LOST') noteDeviceLost(this.#context, failure, message)
+    if (this.#control.code !== null) {
+      counters.abandoned += failed - corrupt
+      return
     }
+    counters.transferFailures += failed - corrupt
+    if (failure === null || failure === 'ERR_KV_DEVICE_LOST') return
+    events.emit('tierFailed', { tier: this.#suspect(leg), code: failure, message })
   }
 
   /** The tier that most likely failed a leg. */

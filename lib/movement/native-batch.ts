@@ -1,7 +1,9 @@
 /**
  * One native batch as two promises, with its outcomes decoded.
  */
+import type { ErrorCode } from '../errors.js'
 import type { Completions } from '../native/completions.js'
+import { CODE, ERROR_CODES } from '../native/generated.js'
 
 /** Outcomes of a native batch. */
 export interface BatchOutcomes {
@@ -9,6 +11,22 @@ export interface BatchOutcomes {
   readonly codes: Uint8Array
   /** The first failure's message; empty when there was none. */
   readonly message: string
+}
+
+/** What says something about a block or the caller, and nothing about a tier. */
+const NO_FAILURES: readonly number[] = [
+  CODE.OK,
+  CODE.ERR_KV_CHECKSUM,
+  CODE.ERR_KV_ABORTED,
+  CODE.ERR_KV_DEADLINE,
+  CODE.ERR_KV_CLOSED,
+]
+
+/** What a tier failed with: the loss of a GPU before all else; null where no block shows a failure of one. */
+export function tierFailureOf(codes: Uint8Array): ErrorCode | null {
+  if (codes.includes(CODE.ERR_KV_DEVICE_LOST)) return 'ERR_KV_DEVICE_LOST'
+  const code = codes.find((each) => !NO_FAILURES.includes(each))
+  return code === undefined ? null : (ERROR_CODES[code] as ErrorCode)
 }
 
 /** A native batch in flight. Neither promise rejects. */

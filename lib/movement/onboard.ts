@@ -5,6 +5,7 @@ import { CODE } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import { countMisses, type MovementContext, sweepExpired } from './context.js'
 import { DeviceSlots } from './device-slots.js'
+import { forgetDeviceCopies } from './device-state.js'
 import { type FenceFailure, waitForFence } from './fence.js'
 import { GroupOnboard, type OnboardPlan, sourceOf } from './group-onboard.js'
 import { type FullMatch, matchPrefix } from './match.js'
@@ -60,6 +61,8 @@ export async function runOnboard(
     return result
   } finally {
     if (!handedOver) releaseAll(groups)
+    // What was pinned when a GPU was lost could not be forgotten then.
+    forgetDeviceCopies(context)
   }
 }
 

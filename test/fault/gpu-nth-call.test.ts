@@ -1,7 +1,8 @@
 /**
- * Fails exactly the n-th call of the CUDA driver in a whole life of a manager, for every n and several errors (CUDA's: 1 an
- * invalid value, 2 out of memory, 999 unknown, 700 an illegal address, which the context does not survive): opening,
- * offloading, onboarding from host memory and from disk, closing. Whatever fails: an error of a documented code or misses,
+ * Fails exactly the n-th call of the CUDA driver in a whole life of a manager, or the n-th piece of work that it has queued,
+ * for every n and several errors (CUDA's: 1 an invalid value, 2 out of memory, 999 unknown, 700 an illegal address and 719 a
+ * failed launch, which the context does not survive): opening, offloading, onboarding from host memory and from disk,
+ * closing. Whatever fails: an error of a documented code or misses,
  * no hang, no wrong byte, nothing left on the GPU; and a manager that is opened after it works.
  */
 import { describe, expect, test } from 'vitest'
@@ -149,24 +150,32 @@ async function live(device: DeviceOptions, memory: CudaMemory | null, directory:
   }
 }
 
-/** Fails call after call of what `run` does, from the first to the last one and `step` apart; how many there were. */
-async function failEach(
-  code: number,
-  step: number,
-  alive: readonly string[],
-  run: () => Promise<void>,
-): Promise<number> {
+/** Plans the n-th of something to fail. */
+type Plan = (n: number) => void
+
+const call =
+  (code: number): Plan =>
+  (n) =>
+    testing.simFailCall(null, n, code, 1)
+
+const work =
+  (code: number): Plan =>
+  (n) =>
+    testing.simFailWork(n, code)
+
+/** Fails one after the other of what `run` does, from the first to the last one and `step` apart; how many there were. */
+async function failEach(plan: Plan, step: number, alive: readonly string[], run: () => Promise<void>): Promise<number> {
   let failed = 0
   for (let n = 1; ; n += step) {
     const before = new Map(alive.map((what) => [what, sim.count(what)]))
     const injectedBefore = sim.count('failures')
-    testing.simFailCall(null, n, code, 1)
+    plan(n)
     try {
       await run()
     } finally {
       testing.simFailNothing()
     }
-    await expectGivenBack(before, `call ${n}`)
+    await expectGivenBack(before, `number ${n}`)
     if (sim.count('failures') === injectedBefore) return failed
     failed++
   }
@@ -192,7 +201,7 @@ describe('no single driver call that fails does more than cost hits', { timeout:
   test.each([1, 2, 999, 700])(
     'while a manager is opened on a GPU that nobody uses, and closed (error %d)',
     async (code) => {
-      const failed = await failEach(code, STEP, ALL, async () => {
+      const failed = await failEach(call(code), STEP, ALL, async () => {
         await withDirectory(async (directory) => {
           const manager = await mayFail(() => BlockManager.open(optionsFor(free, directory)))
           await manager?.close()
@@ -205,21 +214,30 @@ describe('no single driver call that fails does more than cost hits', { timeout:
 
   test.each([2, 999])('in a life on owned memory (error %d)', async (code) => {
     const run = () => withDirectory((directory) => live(ownedDevice(3 * BLOCKS), null, directory))
-    expect(await failEach(code, STEP, MEMORY, run)).toBeGreaterThan(100 / STEP)
+    expect(await failEach(call(code), STEP, MEMORY, run)).toBeGreaterThan(100 / STEP)
     await expectWorks(ownedDevice(3 * BLOCKS))
   })
 
   test.each([1, 999])('in a life on lent memory (error %d)', async (code) => {
     const memory = new CudaMemory(TEST_LAYOUT, 'layersKvInner', 2 * BLOCKS)
     const run = () => withDirectory((directory) => live(memory.device, memory, directory))
-    expect(await failEach(code, STEP, MEMORY, run)).toBeGreaterThan(50 / STEP)
+    expect(await failEach(call(code), STEP, MEMORY, run)).toBeGreaterThan(50 / STEP)
     memory.free()
     await expectWorks(ownedDevice(3 * BLOCKS))
   })
 
   test('in a life on a GPU that is lost by it, and made ready for the next manager', async () => {
     const run = () => withDirectory((directory) => live(free, null, directory))
-    expect(await failEach(700, LONG ? 1 : 7 * STEP, ALL, run)).toBeGreaterThan(20 / STEP)
+    expect(await failEach(call(700), LONG ? 1 : 7 * STEP, ALL, run)).toBeGreaterThan(20 / STEP)
+    await expectWorks(free)
+  })
+})
+
+// Every call has succeeded by then, and the GPU is lost with the work.
+describe('no queued work that fails when the GPU comes to it does more than cost hits', { timeout: 300_000 }, () => {
+  test('in a life on owned memory', async () => {
+    const run = () => withDirectory((directory) => live(free, null, directory))
+    expect(await failEach(work(719), LONG ? 1 : 3 * STEP, ALL, run)).toBeGreaterThan(10 / STEP)
     await expectWorks(free)
   })
 })
