@@ -37,7 +37,11 @@ export type CopyStrategyName = (typeof COPY_STRATEGIES)[number]
 
 /** How the way to copy is chosen: by size and number of fragments, from what was measured on this GPU. */
 export interface CopyStrategies {
-  /** Ways not to use, for the whole process. `single` cannot be forbidden: it is what the others fall back to. */
+  /**
+   * Ways not to use on these GPUs: what any manager of this thread has forbidden holds for all of them, until the process
+   * ends. Managers of several threads share a GPU's copies and should forbid the same: what was opened last counts.
+   * `single` cannot be forbidden: it is what the others fall back to.
+   */
   readonly forbid?: readonly CopyStrategyName[]
   /**
    * `once` (default): measured when this GPU is used with this driver for the first time, and kept in the user's cache

@@ -28,7 +28,7 @@ export interface Measured {
 /** How long opening waits for a measurement; one that takes longer counts when it ends. */
 export const LONGEST_WAIT_MS = 3000
 
-/** Choices count for the whole process: what is known of each GPU, and the ways that some manager has forbidden. */
+/** Choices count for all managers of this environment: what is known of each GPU, and the ways that some have forbidden. */
 const known = new Map<number, Promise<Uint8Array | null>>()
 const forbidden = new Map<number, number>()
 

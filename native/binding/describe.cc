@@ -55,10 +55,10 @@ Napi::Value describe(AddonData& /*data*/, const Napi::CallbackInfo& info) {
   static constexpr const char* kStorageKinds[] = {"memory", "device", "slab"};
   const std::string limits = limit("maxBlocksPerTransfer", kMaxTransferBlocks) + "," +
                              limit("maxBlockBytes", kMaxBlockBytes) + "," + limit("recordWords", kRecordWords);
-  return Napi::String::New(info.Env(), "{\"codes\":" + codes() + ",\"transferPaths\":" + list(kPaths) +
-                                           ",\"layoutKinds\":" + list(layout_kind_names()) + ",\"storageKinds\":" +
-                                           list(kStorageKinds) + ",\"copyStrategies\":" +
-                                           list(kCopyStrategies) + ",\"limits\":{" + limits + "}}");
+  return Napi::String::New(
+      info.Env(), "{\"codes\":" + codes() + ",\"transferPaths\":" + list(kPaths) +
+                      ",\"layoutKinds\":" + list(layout_kind_names()) + ",\"storageKinds\":" + list(kStorageKinds) +
+                      ",\"copyStrategies\":" + list(kCopyStrategies) + ",\"limits\":{" + limits + "}}");
 }
 
 }  // namespace kvtier

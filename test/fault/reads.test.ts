@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import { NO_SLOT } from '../../lib/native/binding.ts'
+import { deferred } from '../support/deferred.ts'
 import { THREADS, withDisk } from '../support/disk.ts'
 import { findInSlab, flipBit, storeFile } from '../support/files.ts'
 import { testing, withFaults } from '../support/io.ts'
@@ -225,17 +226,13 @@ describe('a block that is damaged on disk', () => {
   test('is lost for a request that shares it, while the other waits for its fence', async () => {
     await withDamage(2, async (manager) => {
       const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
-      let quiet: () => void = () => undefined
+      const quiet = deferred()
       const waiting = sequence.onboard({
-        after: fence.promise(
-          new Promise<void>((resolve) => {
-            quiet = resolve
-          }),
-        ),
+        after: fence.promise(quiet.promise),
       })
       const [one, two] = await Promise.all([loadFaulty(manager, 1, 32), loadFaulty(manager, 1, 16)])
       expect([one.tokens, two.tokens]).toEqual([8, 8])
-      quiet()
+      quiet.resolve()
       const result = await waiting.done
       expect(result.tokens).toBe(8)
       expect(await checkPin(manager, sequence, result.pin)).toEqual({ checked: 2, wrong: 0 })

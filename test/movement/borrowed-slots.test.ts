@@ -4,27 +4,20 @@ import type { ModelLayout } from '../../lib/identity/model-layout.ts'
 import { BorrowedSlots, isDetached } from '../../lib/movement/borrowed-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { Sequence, SlotsByGroup } from '../../lib/movement/sequence.ts'
-import type { LayoutKindName } from '../../lib/native/binding.ts'
 import { binding, NO_SLOT } from '../../lib/native/binding.ts'
+import { LAYOUT_KINDS } from '../../lib/native/generated.ts'
 import { BorrowedMemory, bytesOf } from '../support/borrowed.ts'
+import { deferred } from '../support/deferred.ts'
 import { THREADS } from '../support/disk.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
-import { diskStrideOf, HYBRID, LATENT, ODD, strideOf, WINDOWED } from '../support/layouts.ts'
+import { diskStrideOf, LAYOUTS, strideOf, WINDOWED } from '../support/layouts.ts'
 import { TEST_LAYOUT, TEST_STRIDE, testOptions, tokens, withDirectory } from '../support/manager.ts'
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
 const SLOTS = 16
-const KINDS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
-const LAYOUTS: readonly (readonly [string, ModelLayout])[] = [
-  ['full attention', TEST_LAYOUT],
-  ['full attention and a window', WINDOWED],
-  ['full attention, a window and a state', HYBRID],
-  ['latent vectors over two devices', LATENT],
-  ['odd sizes over two devices', ODD],
-]
 
 function optionsFor(memory: BorrowedMemory, layout: ModelLayout, directory: string | null) {
   return testOptions(null, {
@@ -71,7 +64,7 @@ async function onboard(sequence: Sequence, into: SlotsByGroup) {
 }
 
 describe('borrowed memory', () => {
-  const cases = LAYOUTS.flatMap(([name, layout]) => KINDS.map((kind) => [name, kind, layout] as const))
+  const cases = LAYOUTS.flatMap(([name, layout]) => LAYOUT_KINDS.map((kind) => [name, kind, layout] as const))
   test.each(cases)(
     'with %s, of kind %s, gets back each byte at the place that another slot has',
     async (_, kind, layout) => {
@@ -354,17 +347,13 @@ describe('slots that the engine names', () => {
 
   test('may be read by several transfers at a time, but not overwritten meanwhile', async () => {
     await withBorrowed(async (manager) => {
-      let quiet: () => void = () => undefined
-      const after = fence.promise(
-        new Promise<void>((resolve) => {
-          quiet = resolve
-        }),
-      )
+      const quiet = deferred()
+      const after = fence.promise(quiet.promise)
       const one = manager.sequence(tokens(1, 8), { tenant: 'a' })
       const two = manager.sequence(tokens(1, 8), { tenant: 'b' })
       const transfers = [one.offload({ from: slots(0, 1), after }), two.offload({ from: slots(0, 1), after })]
       errorOf('ERR_KV_SLOT_REPEATED', () => one.onboard({ into: slots(1), after: fence.quiet() }))
-      quiet()
+      quiet.resolve()
       await Promise.all(transfers.map((each) => each.settled))
       expect((await onboard(one, slots(1))).tokens).toBe(4)
       expectQuiet(manager)

@@ -7,6 +7,7 @@ import type { BlockManager } from '../../lib/block-manager.ts'
 import { type Fence, fence } from '../../lib/movement/fence.ts'
 import type { Sequence } from '../../lib/movement/sequence.ts'
 import { CudaMemory } from '../support/cuda-memory.ts'
+import { deferred } from '../support/deferred.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { isSettled } from '../support/io.ts'
 import { TEST_LAYOUT, tokens, withManager } from '../support/manager.ts'
@@ -123,12 +124,8 @@ describe('an offload', () => {
       const scratch = sim.allocate(0, 64)
       const event = sim.makeEvent(0)
       sim.record(0, event, stream)
-      let begin: () => void = () => undefined
-      const gate = fence.promise(
-        new Promise<void>((resolve) => {
-          begin = resolve
-        }),
-      )
+      const begin = deferred()
+      const gate = fence.promise(begin.promise)
       const storing = [fence.stream(stream), fence.event(event)].map((after, i) => {
         return stored(manager.sequence(tokens(i + 1, 16), { tenant: 'a' }), [gate, after])
       })
@@ -136,7 +133,7 @@ describe('an offload', () => {
       sim.holdStream(stream)
       sim.fill(0, stream, scratch, 1, 64)
       sim.record(0, event, stream)
-      begin()
+      begin.resolve()
       for (const codes of await Promise.all(storing)) expect(codes).toEqual(Array(4).fill('OK'))
       expect(sim.pending(stream)).toBeGreaterThan(0)
       sim.release()

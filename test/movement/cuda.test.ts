@@ -5,10 +5,10 @@ import { BlockManager } from '../../lib/block-manager.ts'
 import type { DeviceOptions } from '../../lib/device-options.ts'
 import type { ModelLayout } from '../../lib/identity/model-layout.ts'
 import { fence } from '../../lib/movement/fence.ts'
-import type { LayoutKindName } from '../../lib/native/binding.ts'
+import { LAYOUT_KINDS } from '../../lib/native/generated.ts'
 import { bytesOf } from '../support/borrowed.ts'
 import { CudaMemory } from '../support/cuda-memory.ts'
-import { diskStrideOf, HYBRID, LATENT, ODD, strideOf, WINDOWED } from '../support/layouts.ts'
+import { diskStrideOf, LATENT, LAYOUTS, strideOf } from '../support/layouts.ts'
 import { TEST_LAYOUT, testOptions, tokens, withDirectory } from '../support/manager.ts'
 import { expectQuiet } from '../support/outcomes.ts'
 import { expectNoViolations, sim } from '../support/sim-engine.ts'
@@ -16,15 +16,7 @@ import { emptyDevice, load, store } from '../support/slots.ts'
 
 afterEach(expectNoViolations)
 
-const LAYOUTS: readonly (readonly [string, ModelLayout])[] = [
-  ['one layer group', TEST_LAYOUT],
-  ['a window', WINDOWED],
-  ['a window and a state', HYBRID],
-  ['latent vectors of two parts', LATENT],
-  ['sizes that are multiples of nothing', ODD],
-]
-const KINDS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
-const CASES = LAYOUTS.flatMap(([name, layout]) => KINDS.map((kind) => ({ name, layout, kind })))
+const CASES = LAYOUTS.flatMap(([name, layout]) => LAYOUT_KINDS.map((kind) => ({ name, layout, kind })))
 
 /** Runs with a manager of 12 host blocks and 40 disk blocks. */
 async function withCuda<T>(

@@ -5,6 +5,7 @@ import type { MovementContext } from '../../lib/movement/context.ts'
 import { captureFences, checkFences, type Fence, fence, waitForFence } from '../../lib/movement/fence.ts'
 import type { TransferControl } from '../../lib/movement/transfer.ts'
 import type { ExternalPointer } from '../../lib/native/binding.ts'
+import { deferred } from '../support/deferred.ts'
 import { errorOf } from '../support/expect-code.ts'
 
 const HANDLE = new Uint8Array(64).fill(3)
@@ -121,10 +122,8 @@ describe('a fence of a GPU', () => {
 describe('several fences', () => {
   test('must all have passed', async () => {
     const { made, capture } = play([0])
-    let resolve: () => void = () => undefined
-    const late = new Promise<void>((end) => {
-      resolve = end
-    })
+    const resolve = deferred()
+    const late = resolve.promise
     const captured = capture(fence.event(5n), fence.promise(late), fence.promise(Promise.resolve()))
     expect([made.length, captured.promises.length]).toEqual([1, 2])
     let passed = false
@@ -134,7 +133,7 @@ describe('several fences', () => {
     })
     await new Promise((turn) => setImmediate(turn))
     expect(passed).toBe(false)
-    resolve()
+    resolve.resolve()
     expect(await waiting).toBeNull()
     const rejected = capture(fence.quiet(), fence.promise(Promise.reject(new Error('no'))))
     expect(await waitForFence(control, rejected)).toMatchObject({ code: 'ERR_KV_ABORTED' })

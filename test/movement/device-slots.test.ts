@@ -4,6 +4,7 @@ import { DeviceSlots } from '../../lib/movement/device-slots.ts'
 import { fence } from '../../lib/movement/fence.ts'
 import type { OffloadOptions, Sequence } from '../../lib/movement/sequence.ts'
 import { NO_SLOT } from '../../lib/native/binding.ts'
+import { deferred } from '../support/deferred.ts'
 import { THREADS } from '../support/disk.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
@@ -211,17 +212,13 @@ describe('a reserved slot holds one block', () => {
       const b = manager.sequence(tokens(2, 16), { tenant: 'a' })
       const slots = manager.device.reserve(4)
       await compute(manager, a, slots, 0)
-      let produced: () => void = () => undefined
+      const produced = deferred()
       const first = a.offload({
         from: slots,
-        after: fence.promise(
-          new Promise<void>((resolve) => {
-            produced = resolve
-          }),
-        ),
+        after: fence.promise(produced.promise),
       })
       errorOf('ERR_KV_SLOT_REPEATED', () => b.offload({ from: slots, after }))
-      produced()
+      produced.resolve()
       expect((await first.done).arrived).toBe(4)
       await first.settled
       slots.release()
@@ -319,16 +316,12 @@ describe('a release while a transfer still uses the slots', () => {
       const sequence = manager.sequence(tokens(1, 32), { tenant: 'a' })
       const slots = manager.device.reserve(8)
       await compute(manager, sequence, slots, 0)
-      let produced: () => void = () => undefined
-      const after = fence.promise(
-        new Promise<void>((resolve) => {
-          produced = resolve
-        }),
-      )
+      const produced = deferred()
+      const after = fence.promise(produced.promise)
       const transfer = sequence.offload({ from: slots, after })
       slots.release()
       errorOf('ERR_KV_OUT_OF_BLOCKS', () => manager.device.reserve(1))
-      produced()
+      produced.resolve()
       expect(codesOf(await transfer.done)).toEqual(Array(8).fill('OK'))
       await transfer.settled
       manager.device.reserve(8).release()

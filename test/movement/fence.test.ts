@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { checkFence, type Fence, fence } from '../../lib/movement/fence.ts'
+import { deferred } from '../support/deferred.ts'
 import { THREADS } from '../support/disk.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { isSettled } from '../support/io.ts'
@@ -8,17 +9,6 @@ import { codesOf, expectQuiet } from '../support/outcomes.ts'
 import { checkPin, compute, load, store } from '../support/slots.ts'
 
 const threads = { engine: { threads: THREADS } }
-
-/** A promise and what ends it. */
-function deferred() {
-  let resolve: () => void = () => undefined
-  let reject: (error: Error) => void = () => undefined
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes
-    reject = no
-  })
-  return { promise, resolve, reject }
-}
 
 describe('a fence', () => {
   test('must be named: nothing else is taken for one', async () => {

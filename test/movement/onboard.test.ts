@@ -1,26 +1,18 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
-import type { ModelLayout } from '../../lib/identity/model-layout.ts'
 import { fence } from '../../lib/movement/fence.ts'
-import type { LayoutKindName } from '../../lib/native/binding.ts'
+import { LAYOUT_KINDS } from '../../lib/native/generated.ts'
+import { deferred } from '../support/deferred.ts'
 import { THREADS, withDisk } from '../support/disk.ts'
 import { countIo, isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
-import { diskStrideOf, HYBRID, LATENT, ODD, strideOf, WINDOWED } from '../support/layouts.ts'
-import { TEST_LAYOUT, TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
+import { diskStrideOf, LAYOUTS, strideOf } from '../support/layouts.ts'
+import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
 import { checkPin, compute, emptyDevice, load, store } from '../support/slots.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
-const KINDS: readonly LayoutKindName[] = ['contiguous', 'layersKvOuter', 'layersKvInner']
-const LAYOUTS: readonly (readonly [string, ModelLayout])[] = [
-  ['full attention', TEST_LAYOUT],
-  ['full attention and a window', WINDOWED],
-  ['full attention, a window and a state', HYBRID],
-  ['latent vectors over two devices', LATENT],
-  ['odd sizes over two devices', ODD],
-]
-const CASES = LAYOUTS.flatMap(([name, layout]) => KINDS.map((kind) => [name, kind, layout] as const))
+const CASES = LAYOUTS.flatMap(([name, layout]) => LAYOUT_KINDS.map((kind) => [name, kind, layout] as const))
 
 describe('the bytes that come back are those that were stored', () => {
   test.each(CASES)('with %s in owned device memory of kind %s, from every tier', async (_, kind, layout) => {
@@ -216,15 +208,13 @@ describe('between match and onboard', () => {
     const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
     await store(manager, sequence)
     emptyDevice(manager)
-    let quiet: () => void = () => undefined
-    const lastUse = new Promise<void>((resolve) => {
-      quiet = resolve
-    })
+    const quiet = deferred()
+    const lastUse = quiet.promise
     const transfer = sequence.onboard({ after: fence.promise(lastUse) })
     expect(await isSettled(transfer.done)).toBe(false)
     await store(manager, manager.sequence(tokens(2, 8), { tenant: 'a' }))
     emptyDevice(manager)
-    quiet()
+    quiet.resolve()
     const result = await transfer.done
     expect(result.tokens).toBe(8)
     expect(await checkPin(manager, sequence, result.pin)).toEqual({ checked: 2, wrong: 0 })

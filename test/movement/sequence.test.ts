@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { fence } from '../../lib/movement/fence.ts'
+import { deferred } from '../support/deferred.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { isSettled } from '../support/io.ts'
 import { tokens, withManager } from '../support/manager.ts'
@@ -51,16 +52,12 @@ describe('a sequence', () => {
       const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
       const slots = manager.device.reserve(4)
       await compute(manager, sequence, slots, 0)
-      let produced: () => void = () => undefined
-      const after = fence.promise(
-        new Promise<void>((resolve) => {
-          produced = resolve
-        }),
-      )
+      const produced = deferred()
+      const after = fence.promise(produced.promise)
       const transfer = sequence.offload({ from: slots, after })
       expect(await isSettled(transfer.done)).toBe(false)
       for (let i = 0; i < 50; i++) sequence.append(tokens(2, 64))
-      produced()
+      produced.resolve()
       expect(codesOf(await transfer.done)).toEqual(Array(4).fill('OK'))
       await transfer.settled
       slots.release()

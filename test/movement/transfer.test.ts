@@ -11,6 +11,7 @@ import {
   type TransferLimits,
 } from '../../lib/movement/transfer.ts'
 import { completions } from '../../lib/native/completions.ts'
+import { deferred } from '../support/deferred.ts'
 import { THREADS, withDisk } from '../support/disk.ts'
 import { isSettled, testing, untilHeld, withHeldIo } from '../support/io.ts'
 import { tokens, withManager } from '../support/manager.ts'
@@ -285,19 +286,15 @@ describe('the end of a transfer', () => {
 
   test('is heard of also when something of it was rejected, and when nothing touches the memory any more', async () => {
     const broken = control()
-    let written: () => void = () => undefined
+    const written = deferred()
     broken.settleAfter(Promise.reject(new Error('broken')))
-    broken.settleAfter(
-      new Promise<void>((resolve) => {
-        written = resolve
-      }),
-    )
+    broken.settleAfter(written.promise)
     let ended = false
     const end = settleThen(broken, () => {
       ended = true
     })
     expect(await isSettled(end)).toBe(false)
-    written()
+    written.resolve()
     await end
     expect(ended).toBe(true)
     await expect(broken.settle()).rejects.toThrow('broken')
@@ -305,19 +302,11 @@ describe('the end of a transfer', () => {
 
   test('waits for what was added while it waited', async () => {
     const growing = control()
-    let last: () => void = () => undefined
-    growing.settleAfter(
-      Promise.resolve().then(() =>
-        growing.settleAfter(
-          new Promise<void>((resolve) => {
-            last = resolve
-          }),
-        ),
-      ),
-    )
+    const last = deferred()
+    growing.settleAfter(Promise.resolve().then(() => growing.settleAfter(last.promise)))
     const settled = growing.settle()
     expect(await isSettled(settled)).toBe(false)
-    last()
+    last.resolve()
     await settled
   })
 

@@ -1,5 +1,6 @@
 /** Layouts of every shape that the manager must move, small enough for tests. All have 4 tokens a block. */
 import { defineLayout, groupShapeOf, type ModelLayout, slotBytesOfShape } from '../../lib/identity/model-layout.ts'
+import { TEST_LAYOUT } from './manager.ts'
 
 /** Full attention beside a window of 6 tokens, as in GPT-OSS: a prefix of n blocks needs the window blocks before n. */
 export const WINDOWED: ModelLayout = defineLayout({
@@ -35,6 +36,15 @@ export const ODD: ModelLayout = defineLayout({
   dtype: 'test',
   groups: [{ name: 'odd', kind: 'full', layers: 3, bytesPerToken: 77, parts: 2 }],
 })
+
+/** All of them, with what they show. */
+export const LAYOUTS: readonly (readonly [string, ModelLayout])[] = [
+  ['full attention', TEST_LAYOUT],
+  ['full attention and a window', WINDOWED],
+  ['full attention, a window and a state', HYBRID],
+  ['latent vectors over two devices', LATENT],
+  ['odd sizes over two devices', ODD],
+]
 
 /** Bytes that one block of every layer group takes in host memory. */
 export function strideOf(layout: ModelLayout): number {
