@@ -89,11 +89,11 @@ async function runChild(
   const served = new Set<number>()
   let open: ChildEnd['open'] = null
   let end: ChildEnd['end'] = null
-  let failure = ''
+  const failures: Extract<WorkerMessage, { type: 'failed' }>[] = []
   child.on('message', (message: WorkerMessage) => {
     if (message.type === 'open') open = message
     else if (message.type === 'end') end = message
-    else if (message.type === 'failed') failure = message.message
+    else if (message.type === 'failed') failures.push(message)
     else if (!child.killed) {
       served.add(message.request)
       tally.add(message)
@@ -107,7 +107,8 @@ async function runChild(
   })
   context.signal.removeEventListener('abort', stop)
   if (context.signal.aborted) throw new KvError('ERR_KV_ABORTED', 'The demo was interrupted.')
-  if (failure !== '') throw new KvError('ERR_KV_INTERNAL', `The demo's process failed: ${failure}`)
+  const [failure] = failures
+  if (failure !== undefined) throw new KvError(failure.code, `The demo's process failed: ${failure.message}`)
   if (end === null && signal !== 'SIGKILL') {
     throw new KvError('ERR_KV_INTERNAL', `The demo's process ended early (exit code ${code}, signal ${signal}).`)
   }

@@ -9,9 +9,10 @@ const WORKER = fileURLToPath(new URL('../../dist/cli/demo/worker.js', import.met
 const FAILING_REQUEST = new URL('./demo/failing-request.js', import.meta.url).href
 
 /** Starts the worker on an empty tier. */
-function startWorker(execArgv: string[]) {
-  const task = { directory: temporaryFolder(), device: 'host', firstRequest: 0, measurePaths: false }
-  const child = fork(WORKER, [JSON.stringify(task)], { execArgv, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+function startWorker(execArgv: string[], device = 'host') {
+  const task = { directory: temporaryFolder(), device, firstRequest: 0, measurePaths: false }
+  const env = { ...process.env, KVTIER_CUDA_LIBRARY: '/nowhere/libcuda.so.1' }
+  const child = fork(WORKER, [JSON.stringify(task)], { execArgv, env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
   const messages: { readonly type: string }[] = []
   child.on('message', (message: { type: string }) => messages.push(message))
   return { child, messages, end: endOf(child) }
@@ -22,6 +23,13 @@ test('a request that fails ends the process with its error, and those beside it 
   expect(await end).toEqual({ ...CLEAN_END, code: 1, stdout: '' })
   const failures = messages.filter((message) => message.type === 'failed')
   expect(failures).toMatchObject([{ message: expect.stringContaining('expected by the test, request 9') }])
+})
+
+test('what kvtier refuses is told in its own words and with its code', async () => {
+  const { messages, end } = startWorker([], 'cuda')
+  expect(await end).toEqual({ ...CLEAN_END, code: 1, stdout: '' })
+  const message = expect.stringMatching(/^device\.kind 'cuda' was asked for, but no GPU can be used here: [^\n]+$/)
+  expect(messages).toEqual([{ type: 'failed', code: 'ERR_KV_UNSUPPORTED', message }])
 })
 
 test('a process whose parent is gone ends quietly in the middle of its work', async () => {

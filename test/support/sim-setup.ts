@@ -19,8 +19,8 @@ const injected = (): number => sim.count('failures') + failuresOnDisk()
 let before = 0
 
 /** Files of many managers or storages that leave the number of the engine's threads to others. */
-const KEEPS_GPUS = /\/(conformance|model)\/|\/fault\/(gpu-nth-call|mixture|reads|writes|nth-call)\./
-const ONE_GPU = /gpu-nth-call/
+const KEEPS_GPUS = /\/(conformance|model)\/|\/fault\/(gpu-nth-call|gpu-nth-work|mixture|reads|writes|nth-call)\./
+const ONE_GPU = /gpu-nth-/
 /** A handle that is collected closes its storage. */
 let kept: StorageHandle | null = null
 

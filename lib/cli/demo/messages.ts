@@ -1,6 +1,7 @@
 /**
  * What the demo's child process is told, and what it tells.
  */
+import type { ErrorCode } from '../../errors.js'
 import type { RequestTally } from '../pattern-engine.js'
 import type { PathRate } from './paths.js'
 import type { DemoDevice } from './settings.js'
@@ -25,4 +26,4 @@ export type WorkerMessage =
       readonly checksumFailures: number
       readonly evicted: { readonly device: number; readonly host: number; readonly disk: number }
     }
-  | { readonly type: 'failed'; readonly message: string }
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string }

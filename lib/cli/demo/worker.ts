@@ -2,6 +2,7 @@
  * The demo's child process: serves the workload and tells its parent, who kills it half-way.
  */
 import { BlockManager } from '../../block-manager.js'
+import { isKvError } from '../../errors.js'
 import { PatternEngine } from '../pattern-engine.js'
 import type { WorkerMessage, WorkerTask } from './messages.js'
 import { measurePaths } from './paths.js'
@@ -55,7 +56,10 @@ try {
   process.disconnect?.()
 } catch (error) {
   process.exitCode = 1
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  // What is no error of kvtier's is a bug, whose place its stack says.
+  const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
+  const said = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  const message = isKvError(error) ? error.message : said
   // The requests beside the one that failed are still on their way; they end here.
-  tell({ type: 'failed', message }, () => process.exit())
+  tell({ type: 'failed', code, message }, () => process.exit())
 }
