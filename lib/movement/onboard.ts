@@ -45,8 +45,9 @@ export async function runOnboard(
     } else {
       for (const group of groups) group.pinSources()
       const moving = Promise.all(groups.map((group) => group.move()))
-      // Every native batch was begun before the first await.
-      plan.ready?.seal(() => takeQueued(context, groups, match, outcomes, control))
+      // Every native batch was begun before the first await, and what gets no slot has failed by now.
+      if (isWhole(outcomes)) plan.ready?.seal(() => takeQueued(context, groups, match, outcomes, control))
+      else plan.ready?.refuse()
       await moving
     }
     for (const group of groups) group.finish()
@@ -72,6 +73,11 @@ function failureNow(context: MovementContext, plan: OnboardPlan, control: Transf
   return plan.to === 'device' ? context.device.failure : null
 }
 
+/** Whether no block has failed. */
+function isWhole(outcomes: Outcomes): boolean {
+  return outcomes.codes.every((code) => code === CODE.OK)
+}
+
 /** The slots of all blocks, which are the caller's from here on; null where some block will not be there. */
 function takeQueued(
   context: MovementContext,
@@ -81,7 +87,7 @@ function takeQueued(
   control: TransferControl,
 ): readonly Uint32Array[] | null {
   if (match.blocks === 0 || control.code !== null || context.device.failure !== null) return null
-  if (outcomes.codes.some((code) => code !== CODE.OK)) return null
+  if (!isWhole(outcomes)) return null
   if (!groups.every((group) => group.covers(match.blocks))) return null
   control.commit()
   return groups.map((group) => group.deviceSlots())

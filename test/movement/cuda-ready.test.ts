@@ -202,6 +202,21 @@ describe('null is handed out', () => {
     })
   })
 
+  test('at once where a block gets no slot, while the others are still read', async () => {
+    await withStored(async (manager) => {
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      const others = manager.device.reserve(30)
+      await withHeldIo(async () => {
+        const transfer = sequence.onboard({ after: fence.quiet(), layerEvents: true })
+        expect(await transfer.ready).toBeNull()
+        expect(await isSettled(transfer.done)).toBe(false)
+        testing.releaseIo()
+        expect(await endOf(transfer)).toEqual([null, 8])
+      })
+      others.release()
+    })
+  })
+
   test('when the transfer was ended before', async () => {
     await withStored(async (manager) => {
       await withHeldIo(async () => {
