@@ -108,16 +108,22 @@ PinnedMemory::PinnedMemory(std::shared_ptr<const CudaContext> context, std::shar
 PinnedMemory::~PinnedMemory() {
   is_stopping_.store(true, std::memory_order_relaxed);
   thread_.join();
-  // A lost device fails all of it; the driver has then let go of the memory with the context.
-  // Whoever gets these addresses next could not register them while they are: what failed once is tried again.
+  for (std::uint32_t part = 0; part < part_count_; ++part) {
+    if (device_addresses_[part].load(std::memory_order_relaxed) != 0) unpin(buffer_->data() + range_of(part).offset);
+  }
+}
+
+// What failed once is tried once more. A registration that stays means the pages that it was made of, also when the
+// addresses have other pages: a copy that names them would move other bytes than are there. So nothing else gets the
+// addresses then, which costs no memory. On a lost device that happens as well, although the registration has gone with
+// the context there.
+void PinnedMemory::unpin(std::byte* address) const noexcept {
+  const cuda::Functions& functions = context_->functions();
   for (int attempt = 0; attempt < 2; ++attempt) {
     const auto current = CurrentContext::enter(*context_);
-    for (std::uint32_t part = 0; part < part_count_; ++part) {
-      if (device_addresses_[part].load(std::memory_order_relaxed) == 0) continue;
-      const cuda::Error error = context_->functions().mem_host_unregister(buffer_->data() + range_of(part).offset);
-      if (error == cuda::Error::kSuccess) device_addresses_[part].store(0, std::memory_order_relaxed);
-    }
+    if (functions.mem_host_unregister(address) == cuda::Error::kSuccess) return;
   }
+  buffer_->keep_addresses();
 }
 
 PinnedMemory::Range PinnedMemory::range_of(std::uint32_t part) const noexcept {
@@ -146,7 +152,7 @@ Status PinnedMemory::pin(std::uint32_t part) {
   cuda::DevicePtr device_address = 0;
   error = functions.mem_host_get_device_pointer(&device_address, address, 0);
   if (error != cuda::Error::kSuccess || device_address == 0) {
-    static_cast<void>(functions.mem_host_unregister(address));
+    unpin(address);
     return failed(error == cuda::Error::kSuccess ? cuda::Error::kUnknown : error, "cuMemHostGetDevicePointer");
   }
   registered_bytes_.fetch_add(length, std::memory_order_relaxed);

@@ -67,6 +67,7 @@ class PinnedMemory {
   };
   [[nodiscard]] Range range_of(std::uint32_t part) const noexcept;
   [[nodiscard]] Status pin(std::uint32_t part);
+  void unpin(std::byte* address) const noexcept;
   void pin_the_rest();
   void finish(Status first_failure);
 

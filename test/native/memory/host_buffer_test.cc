@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "native/memory/pages.h"
 #include "platform/system_memory.h"
 
 using kvtier::Code;
@@ -145,23 +146,9 @@ TEST_CASE("addresses that are kept read as zero when their buffer is gone, and t
 #if defined(__linux__)
 namespace {
 
-constexpr std::size_t kPage = 4096;
-
-HostBuffer untouched(std::size_t size) {
-  auto buffer = HostBuffer::allocate(size, {.prefault = false});
-  REQUIRE(buffer.is_ok());
-  // Without huge pages, so that a touched page brings no others with it.
-  ::madvise(buffer.value().data(), size, MADV_NOHUGEPAGE);
-  return std::move(buffer).value();
-}
-
-std::size_t resident_pages(const std::byte* data, std::size_t length) {
-  std::vector<unsigned char> resident(length / kPage);
-  REQUIRE(::mincore(const_cast<std::byte*>(data), length, resident.data()) == 0);
-  std::size_t present = 0;
-  for (const unsigned char page : resident) present += page & 1;
-  return present;
-}
+using kvtier::kPage;
+using kvtier::resident_pages;
+using kvtier::untouched_buffer;
 
 std::atomic<int> affinities_set{0};
 
@@ -181,7 +168,7 @@ extern "C" int sched_setaffinity(pid_t thread, std::size_t bytes, const cpu_set_
 
 TEST_CASE("a range of an untouched buffer is touched alone, by the kernel's call and by writing") {
   for (const bool by_writing : {false, true}) {
-    const HostBuffer buffer = untouched(64 * kPage);
+    const HostBuffer buffer = untouched_buffer(64 * kPage);
     REQUIRE(buffer.touch(8 * kPage + 100, 4 * kPage, {.by_writing = by_writing}).is_ok());
     CHECK(resident_pages(buffer.data(), 64 * kPage) == 5);
     CHECK(resident_pages(buffer.data() + 8 * kPage, 5 * kPage) == 5);
@@ -193,7 +180,7 @@ TEST_CASE("a range of an untouched buffer is touched alone, by the kernel's call
 
 TEST_CASE("touching keeps what the bytes hold") {
   for (const bool by_writing : {false, true}) {
-    const HostBuffer buffer = untouched(64 * kPage);
+    const HostBuffer buffer = untouched_buffer(64 * kPage);
     std::memset(buffer.data(), 0xAB, 16 * kPage);
     REQUIRE(buffer.touch(0, 64 * kPage, {.by_writing = by_writing}).is_ok());
     for (std::size_t at = 0; at < 64 * kPage; at += kPage / 2) {
@@ -211,7 +198,7 @@ TEST_CASE("memory that is touched near a device is touched by threads there, and
   while (!CPU_ISSET(first, &before)) ++first;
   // The other is no processor of this machine: then the memory is only not near.
   for (const unsigned cpu : {first, 60000U}) {
-    const HostBuffer buffer = untouched(size);
+    const HostBuffer buffer = untouched_buffer(size);
     const std::vector<unsigned> cpus = {cpu};
     const long faults = faults_of_this_thread();
     affinities_set.store(0);
@@ -227,7 +214,7 @@ TEST_CASE("memory that is touched near a device is touched by threads there, and
 
 TEST_CASE("touching that is stopped leaves the rest untouched") {
   const std::size_t size = std::size_t{1} << 20;
-  const HostBuffer buffer = untouched(size);
+  const HostBuffer buffer = untouched_buffer(size);
   const std::atomic<bool> stop{true};
   REQUIRE(buffer.touch(0, size, {.stop = &stop}).is_ok());
   CHECK(resident_pages(buffer.data(), size) == 0);
@@ -253,7 +240,7 @@ TEST_CASE("touching more than the machine has free is refused, and nothing is to
 
 TEST_CASE("memory that is kept from children is not in a child of fork") {
   for (const bool is_kept : {false, true}) {
-    HostBuffer buffer = untouched(kPage);
+    HostBuffer buffer = untouched_buffer(kPage);
     buffer.data()[0] = std::byte{1};
     if (is_kept) buffer.keep_from_children();
     const pid_t child = ::fork();

@@ -14,20 +14,22 @@
 #include <vector>
 
 #include "native/memory/device/device_world.h"
+#include "native/memory/pages.h"
 
 using kvtier::Code;
 using kvtier::CurrentContext;
 using kvtier::HostBuffer;
+using kvtier::kPage;
 using kvtier::PinnedMemory;
 using kvtier::PinnedOptions;
 using kvtier::PinnedPart;
+using kvtier::resident_pages;
 using kvtier::cuda::Error;
 using kvtier::sim::contains;
 using kvtier::sim::DeviceWorld;
 
 namespace {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::size_t kStride = 3 * kPage;
 constexpr std::uint32_t kSlots = 20;
 constexpr std::size_t kBytes = kSlots * kStride;
@@ -40,18 +42,7 @@ std::uint32_t part_index_of(std::uint32_t slot) {
 }
 
 std::shared_ptr<HostBuffer> untouched(std::size_t size = kBytes) {
-  auto buffer = HostBuffer::allocate(size, {.prefault = false});
-  REQUIRE(buffer.is_ok());
-  ::madvise(buffer.value().data(), size, MADV_NOHUGEPAGE);
-  return std::make_shared<HostBuffer>(std::move(buffer).value());
-}
-
-std::size_t resident_pages(const std::byte* data, std::size_t length) {
-  std::vector<unsigned char> resident(length / kPage);
-  REQUIRE(::mincore(const_cast<std::byte*>(data), length, resident.data()) == 0);
-  std::size_t present = 0;
-  for (const unsigned char page : resident) present += page & 1;
-  return present;
+  return std::make_shared<HostBuffer>(kvtier::untouched_buffer(size));
 }
 
 std::unique_ptr<PinnedMemory> pinned(DeviceWorld& world, const std::shared_ptr<HostBuffer>& buffer) {
@@ -169,6 +160,44 @@ TEST_CASE("memory goes while its parts are being registered, and the buffer stay
     CHECK(world.sim.count("registrations") == 0);
   }
   for (const std::size_t at : {std::size_t{0}, kBytes / 2, kBytes - 1}) CHECK(buffer->data()[at] == std::byte{0xAB});
+}
+
+// Whether anything else can have these addresses.
+bool are_free(std::byte* address) {
+  void* const got =
+      ::mmap(address, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (got == MAP_FAILED) return false;
+  ::munmap(got, kPage);
+  return got == address;
+}
+
+TEST_CASE("what is not unregistered is tried once more, and where it stays so, nothing else gets the addresses") {
+  for (const std::uint64_t times : {0U, 1U, 2U}) {
+    CAPTURE(times);
+    DeviceWorld world;
+    world.may_leak = times == 2;
+    auto buffer = untouched();
+    std::byte* const address = buffer->data();
+    auto memory = pinned(world, buffer);
+    CHECK(memory->wait().is_ok());
+    if (times > 0) world.sim.fail_call("cuMemHostUnregister", 1, static_cast<int>(Error::kUnknown), times);
+    memory.reset();
+    CHECK(world.sim.count("registrations") == (times == 2 ? 1 : 0));
+    buffer.reset();
+    CHECK(are_free(address) == (times < 2));
+  }
+}
+
+TEST_CASE("a part that cannot be used and not be unregistered keeps its addresses from others, too") {
+  DeviceWorld world;
+  world.may_leak = true;
+  auto buffer = untouched();
+  std::byte* const address = buffer->data();
+  world.sim.fail_call("cuMemHostGetDevicePointer", 1, static_cast<int>(Error::kUnknown), 1);
+  world.sim.fail_call("cuMemHostUnregister", 1, static_cast<int>(Error::kUnknown), 2);
+  CHECK(!PinnedMemory::make(world.context(), buffer, kBytes, kStride, kOptions).is_ok());
+  buffer.reset();
+  CHECK(!are_free(address));
 }
 
 TEST_CASE("a device that is lost ends the registering, and memory goes without it") {
