@@ -143,6 +143,10 @@ struct Batch : std::enable_shared_from_this<Batch> {
   Batch* next = nullptr;
 
   [[nodiscard]] bool is_done() const noexcept { return unknown_blocks == 0; }
+  // Nobody asks for what is not done yet. Any thread.
+  [[nodiscard]] bool is_given_up() const noexcept {
+    return cancelled.load(std::memory_order_relaxed) || client->closed.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] bool is_settled() const noexcept { return running_ops == 0 && next_op == plan.ops.size(); }
 };
 

@@ -120,7 +120,12 @@ Result<std::shared_ptr<SharedStorage>> EngineClient::adopt(std::unique_ptr<Stora
     const Engine::Lock lock(engine->mutex_);
     id = engine->next_storage_id_++;
   }
-  return SharedStorage::make(id, std::move(storage), std::move(keeps));
+  auto shared = SharedStorage::make(id, std::move(storage), std::move(keeps));
+  if (shared.is_ok() && shared.value()->info().on_device) {
+    const std::uint64_t stride = shared.value()->info().shape.slot_stride();
+    shared.value()->links()[0]->host_staging().make_room(stride * run_blocks(stride));
+  }
+  return shared;
 }
 
 Status EngineClient::close(const std::shared_ptr<SharedStorage>& storage, std::uint32_t ticket) {

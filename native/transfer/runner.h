@@ -35,10 +35,7 @@ class Runner {
     [[nodiscard]] std::uint32_t index(std::uint32_t i) const noexcept { return batch.plan.order[op.first + i]; }
     [[nodiscard]] const Move& move(std::uint32_t i) const noexcept { return batch.request.moves[index(i)]; }
     [[nodiscard]] std::uint64_t seed(std::uint32_t i) const noexcept { return seed_of(batch.request.hashes[index(i)]); }
-    // Nobody asks for what is not done yet.
-    [[nodiscard]] bool cancelled() const noexcept {
-      return batch.cancelled.load(std::memory_order_relaxed) || batch.client->closed.load(std::memory_order_relaxed);
-    }
+    [[nodiscard]] bool cancelled() const noexcept { return batch.is_given_up(); }
   };
 
   void copy(const Context& context) noexcept;

@@ -62,9 +62,15 @@ Status SharedStorage::enable_direct(const CufileDriver& driver) {
     return Status(Code::kUnsupported,
                   "device memory that does not begin at a multiple of 4 KiB takes no direct transfers");
   }
+  // Two slabs that open at the same time may both ask for it.
+  const std::lock_guard guard(direct_mutex_);
+  if (direct_) {
+    if (&direct_->driver() == &driver) return Status::ok();
+    return Status(Code::kUnsupported, "the device memory takes direct transfers by another cuFile already");
+  }
   auto buffer = CufileBuffer::register_range(driver, parts[0].context, base, parts[0].layout->region_bytes()[0]);
   if (!buffer.is_ok()) return buffer.status();
-  direct_ = std::move(buffer).value();
+  direct_.emplace(std::move(buffer).value());
   return Status::ok();
 }
 
@@ -74,6 +80,7 @@ std::optional<DevicePayload> SharedStorage::direct_payload(std::uint32_t slot) c
   return DevicePayload{&*direct_, first - direct_->base() + info_.shape.slot_stride() * slot};
 }
 
+// The storage goes after the registration of its memory, and before what it stands on.
 void SharedStorage::destroy() noexcept {
   // Memory that stays registered must stay: a disk's transfer may still go there.
   if (direct_ && !direct_->release().is_ok()) static_cast<void>(storage_.release());

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -21,6 +22,10 @@ class SharedStorage {
   // `keeps` is let go after the storage, for example the lock of its directory.
   [[nodiscard]] static Result<std::shared_ptr<SharedStorage>> make(std::uint64_t id, std::unique_ptr<Storage> storage,
                                                                    std::shared_ptr<const void> keeps);
+  // As destroy(), where nobody was left to call it: the environment has ended.
+  ~SharedStorage() { destroy(); }
+  SharedStorage(const SharedStorage&) = delete;
+  SharedStorage& operator=(const SharedStorage&) = delete;
 
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
   // A copy, so that it answers after closing too.
@@ -38,7 +43,8 @@ class SharedStorage {
   [[nodiscard]] std::span<const std::shared_ptr<DeviceLink>> links() const noexcept { return links_; }
 
   // On one device, contiguous: registers its memory with cuFile, so that slabs with direct_device move blocks to and
-  // from it. Before transfers that would. Fails with kUnsupported and why, or as CufileBuffer does.
+  // from it. Before transfers that would; again, and by several threads, without harm. Fails with kUnsupported and why,
+  // or as CufileBuffer does.
   [[nodiscard]] Status enable_direct(const CufileDriver& driver);
   // Where a slot is for that; nothing before.
   [[nodiscard]] std::optional<DevicePayload> direct_payload(std::uint32_t slot) const noexcept;
@@ -62,8 +68,8 @@ class SharedStorage {
   std::byte* in_place_base_ = nullptr;
   std::optional<SlotLayout> staging_layout_;
   std::vector<std::shared_ptr<DeviceLink>> links_;
+  std::mutex direct_mutex_;  // guards the making of direct_, which does not change afterwards
   std::optional<CufileBuffer> direct_;
-  // Destroyed in reverse order: first the storage, then what it stands on.
   std::shared_ptr<const void> keeps_;
   std::unique_ptr<Storage> storage_;
 };

@@ -1,4 +1,5 @@
-// One GPU as the engine uses it: a stream a direction, the copier, spare events, and whether it was lost. One a process
+// One GPU as the engine uses it: a stream a direction, the copier, staging buffers, spare events, and whether it was
+// lost. One a process
 // and GPU, shared by all who have memory there. Any thread.
 #pragma once
 
@@ -15,6 +16,7 @@
 #include "transfer/device/calibrate.h"
 #include "transfer/device/copier.h"
 #include "transfer/device/device_verifier.h"
+#include "transfer/device/host_staging.h"
 
 namespace kvtier {
 
@@ -37,6 +39,9 @@ class DeviceLink {
   [[nodiscard]] const std::shared_ptr<const CudaContext>& context() const noexcept { return context_; }
   [[nodiscard]] Lane& lane(bool to_device) noexcept { return to_device ? to_device_ : from_device_; }
   [[nodiscard]] Copier& copier() const noexcept { return *copier_; }
+
+  // Empty until somebody makes room there.
+  [[nodiscard]] HostStaging& host_staging() const noexcept { return *host_staging_; }
 
   // null where the GPU has no kernels to verify with.
   [[nodiscard]] DeviceVerifier* verifier() const noexcept { return verifier_.get(); }
@@ -67,6 +72,7 @@ class DeviceLink {
   std::vector<CudaEvent> events_;
   std::vector<CudaStream> side_streams_;
   std::size_t next_side_stream_ = 0;
+  const std::shared_ptr<HostStaging> host_staging_;
   const std::unique_ptr<Copier> copier_;
   const std::unique_ptr<DeviceVerifier> verifier_;  // uses the copier's kernels
   Lane to_device_;

@@ -9,8 +9,8 @@
 namespace kvtier {
 namespace {
 
-// A driver that answers every question with an error for so many polls (a second or so) is taken to be dead.
-constexpr unsigned kMostFailedPolls = 1000;
+// A driver that answers every question with an error for so long is taken to be dead.
+constexpr std::chrono::seconds kLongestFailing{1};
 constexpr std::chrono::microseconds kPause{20};
 
 Result<bool> is_stream_done(const DeviceLink& link, cuda::Stream stream) {
@@ -51,19 +51,25 @@ bool DeviceOp::poll() {
 // That a question failed does not say that the copies have ended: they would write into slots that others have by then.
 // So another question is asked, and asked again; only a lost GPU ends what it was doing.
 bool DeviceOp::has_come(Mark& mark) {
+  const auto answered = [&mark](bool done) {
+    mark.failing_since.reset();
+    return done;
+  };
   Status status = mark.link->context()->make_current();
   if (status.is_ok() && mark.event) {
     const Result<bool> done = mark.event->is_done();
-    if (done.is_ok()) return done.value();
+    if (done.is_ok()) return answered(done.value());
     status = done.status();
   }
   if (status.code() != Code::kDeviceLost) {
     const Result<bool> done = is_stream_done(*mark.link, mark.stream);
-    if (done.is_ok()) return done.value();
+    if (done.is_ok()) return answered(done.value());
     status = done.status();
   }
   if (status.code() != Code::kDeviceLost) {
-    if (++mark.failed_polls < kMostFailedPolls) return false;
+    const auto now = std::chrono::steady_clock::now();
+    if (!mark.failing_since) mark.failing_since = now;
+    if (now - *mark.failing_since < kLongestFailing) return false;
     status = Status(Code::kDeviceLost, "the GPU's driver answers nothing but errors: " + status.message());
   }
   mark.link->note(status);

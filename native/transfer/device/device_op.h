@@ -2,6 +2,7 @@
 // thread, which queues copies, to the watcher, which sees them come, and back. One thread at a time.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -33,6 +34,8 @@ struct DeviceOp {
 
   // Whether all that it waits for has come, or failed. The calling thread is one of kvtier's own.
   [[nodiscard]] bool poll();
+  // Its blocks are not asked for any more: fences are not waited for, for nothing is queued behind them.
+  void give_up() noexcept { fences.clear(); }
   // Waits for it on the calling thread.
   void wait();
   // Blocks that were to arrive do not.
@@ -43,7 +46,7 @@ struct DeviceOp {
     std::shared_ptr<DeviceLink> link;
     cuda::Stream stream = nullptr;
     std::optional<CudaEvent> event;  // none where it could not be recorded: then all that the stream has is waited for
-    unsigned failed_polls = 0;
+    std::optional<std::chrono::steady_clock::time_point> failing_since;  // every question since then failed
   };
 
   [[nodiscard]] bool has_come(Mark& mark);
@@ -55,6 +58,7 @@ struct DeviceOp {
   std::vector<Outcome> outcomes;  // in the plan's order, as OpResult
   std::vector<Checksum> checksums;
   std::string message;
+  HostStaging::Hold staging;  // where the copies that are queued come from, if they come from no slot
 };
 
 }  // namespace kvtier

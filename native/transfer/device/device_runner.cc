@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "kernels/pattern.h"
 #include "storage/verify.h"
@@ -16,11 +17,11 @@ HostSide host_side(const SharedStorage& host) noexcept {
 }  // namespace
 
 bool DeviceRunner::Context::cancelled() const noexcept {
-  return batch.cancelled.load(std::memory_order_relaxed) || batch.client->closed.load(std::memory_order_relaxed);
+  return batch.is_given_up();
 }
 
-// Copies through staging buffers, or through the driver's own, hold their thread until they have run: nothing that they
-// wait for may be left to the GPU.
+// Copies through staging buffers, or through the driver's own, hold what others need until they have run: nothing that
+// they wait for may be left to the GPU.
 bool DeviceRunner::Context::waits_first() const {
   if (state.step != DeviceStep::kBegin || request().after.empty()) return false;
   state.step = DeviceStep::kMove;
@@ -103,15 +104,21 @@ void DeviceRunner::load(const Context& context) {
   DeviceOp& state = context.state;
   const HostSide via = request.via ? host_side(*request.via) : HostSide{};
   bool holds_thread = false;
+  bool needs_staging = false;
   for (std::uint32_t i = 0; i < context.op.count; ++i) {
     const Move& move = context.move(i);
     const bool has_via = request.path == TransferPath::kSlabToMemoryVia && move.via != kNoSlot;
+    needs_staging = needs_staging || !has_via;
     holds_thread = holds_thread || !has_via || via.pinned == nullptr || !via.pinned->part_of(move.via).is_registered;
   }
   if (holds_thread && context.waits_first()) return;
   if (load_directly(context)) return;
 
-  const OpResult read = context.reader.run(context.batch, context.op, context.staging);
+  const std::uint64_t stride = request.source->info().slot_stride;
+  HostStaging::Hold held;
+  if (needs_staging) held = request.target->links()[0]->host_staging().take(stride * context.op.count);
+  const std::span<std::byte> buffer = held.is_empty() ? context.staging : held.bytes();
+  const OpResult read = context.reader.run(context.batch, context.op, buffer);
   state.outcomes.assign(read.outcomes.begin(), read.outcomes.end());
   state.checksums.assign(read.checksums.begin(), read.checksums.end());
   state.message = read.message;
@@ -131,13 +138,14 @@ void DeviceRunner::load(const Context& context) {
       moved_.push_back(i);
     }
     if (pairs_.empty()) continue;
-    const HostSide staging{context.staging.data(), request.source->info().slot_stride, nullptr};
+    const HostSide staging{buffer.data(), stride, nullptr, held.is_empty() ? PinnedPart{} : held.part()};
     queue(context, *request.target, staged ? staging : via, true, nullptr);
+    // The thread's own buffer is its next operation's.
+    if (staged && held.is_empty()) state.wait();
     queued_all = queued_all && state.queued_all;
-    // The staging buffer is the thread's next operation's.
-    if (staged) state.wait();
   }
   state.queued_all = queued_all;
+  state.staging = std::move(held);
 }
 
 // Bytes that pass no host memory are verified where they are, and nobody sees them before.

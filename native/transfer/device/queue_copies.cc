@@ -18,7 +18,7 @@ struct PairGroup {
 std::vector<PairGroup> group_by_part(const HostSide& host, std::span<const SlotPair> pairs) {
   std::vector<PairGroup> groups;
   for (const SlotPair& pair : pairs) {
-    const PinnedPart part = host.pinned == nullptr ? PinnedPart{} : host.pinned->part_of(pair.host);
+    const PinnedPart part = host.part_of(pair.host);
     auto group = std::find_if(groups.begin(), groups.end(), [&](const PairGroup& each) {
       return each.part.index == part.index && each.part.is_registered == part.is_registered;
     });
@@ -40,7 +40,9 @@ Status wait_for(std::span<const std::shared_ptr<const Fence>> after, const CudaS
 
 // Where the copies end that were queued so far.
 void add_mark(const std::shared_ptr<DeviceLink>& link, const CudaStream& stream, DeviceOp& op) {
-  DeviceOp::Mark mark{.link = link, .stream = stream.handle(), .event = std::nullopt};
+  DeviceOp::Mark mark;
+  mark.link = link;
+  mark.stream = stream.handle();
   Result<CudaEvent> event = link->take_event();
   if (event.is_ok() && event.value().record(stream.handle()).is_ok()) mark.event = std::move(event).value();
   op.marks.push_back(std::move(mark));
@@ -162,6 +164,12 @@ Status queue_runs(const DevicePart& source, const DevicePart& target, std::span<
 }
 
 }  // namespace
+
+PinnedPart HostSide::part_of(std::uint32_t slot) const noexcept {
+  if (pinned != nullptr) return pinned->part_of(slot);
+  if (!whole.is_registered) return {};
+  return {.index = whole.index, .is_registered = true, .device_address = whole.device_address + stride * slot};
+}
 
 Status queue_copies(const QueueRequest& request, DeviceOp& op) {
   const std::vector<PairGroup> groups = group_by_part(request.host, request.pairs);

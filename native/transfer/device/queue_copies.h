@@ -18,7 +18,10 @@ namespace kvtier {
 struct HostSide {
   std::byte* base = nullptr;
   std::uint64_t stride = 0;
-  const PinnedMemory* pinned = nullptr;  // null: copied through the driver's buffers
+  const PinnedMemory* pinned = nullptr;  // null: copied through the driver's buffers, unless the next says otherwise
+  PinnedPart whole = {};                 // of slot 0; registered: all slots lie in this part
+
+  [[nodiscard]] PinnedPart part_of(std::uint32_t slot) const noexcept;
 };
 
 struct QueueRequest {

@@ -23,7 +23,8 @@ Result<std::shared_ptr<ReadyEvents>> ReadyEvents::make(std::span<const std::shar
 }
 
 bool ReadyEvents::fits(std::span<const std::shared_ptr<DeviceLink>> links, std::uint32_t layers) const noexcept {
-  return layers_ == layers && std::equal(links_.begin(), links_.end(), links.begin(), links.end());
+  return layers_ == layers && std::equal(links_.begin(), links_.end(), links.begin(), links.end(),
+                                         [](const auto& weak, const auto& link) { return weak.lock() == link; });
 }
 
 Status ReadyEvents::record(std::size_t gpu, std::uint32_t layer, cuda::Stream stream) {
@@ -35,9 +36,10 @@ Status ReadyEvents::record(std::size_t gpu, std::uint32_t layer, cuda::Stream st
 
 Status ReadyEvents::record_rest() {
   for (std::size_t gpu = 0; gpu < links_.size(); ++gpu) {
-    DeviceLink& link = *links_[gpu];
-    if (Status status = link.enter(); !status.is_ok()) return status;
-    DeviceLink::Lane& lane = link.lane(true);
+    const std::shared_ptr<DeviceLink> link = links_[gpu].lock();
+    KVTIER_CHECK(link != nullptr);
+    if (Status status = link->enter(); !status.is_ok()) return status;
+    DeviceLink::Lane& lane = link->lane(true);
     const std::lock_guard guard(lane.mutex);
     for (std::uint32_t layer = 0; layer < layers_; ++layer) {
       if (recorded_[gpu * layers_ + layer]) continue;

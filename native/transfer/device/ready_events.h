@@ -1,6 +1,6 @@
 // Events that mark, layer by layer, when the blocks of one transfer are in a GPU's memory, for the engine's streams to
 // wait for. Recorded once, by whoever queues the copies; the addresses may be asked for from any thread before and
-// after.
+// after. They keep the GPU's context, and nothing else of it: JavaScript may hold them long after the transfer.
 #pragma once
 
 #include <cstdint>
@@ -26,13 +26,13 @@ class ReadyEvents {
 
   // Whoever queues the only operation of a transfer records its layers while it holds the stream.
   [[nodiscard]] Status record(std::size_t gpu, std::uint32_t layer, cuda::Stream stream);
-  // All that is queued is: records what record() has not.
+  // All that is queued is: records what record() has not. The transfer's target still has its links.
   [[nodiscard]] Status record_rest();
 
  private:
   ReadyEvents() = default;
 
-  std::vector<std::shared_ptr<DeviceLink>> links_;
+  std::vector<std::weak_ptr<DeviceLink>> links_;
   std::uint32_t layers_ = 0;
   std::vector<CudaEvent> events_;
   std::vector<bool> recorded_;

@@ -80,6 +80,7 @@ std::list<Work> DeviceWatcher::take_come(std::list<Work>& watched) {
   std::list<Work> come;
   for (auto each = watched.begin(); each != watched.end();) {
     const auto next = std::next(each);
+    if (each->batch->is_given_up()) each->device->give_up();
     if (each->device->poll()) come.splice(come.end(), watched, each);
     each = next;
   }

@@ -269,5 +269,35 @@ TEST_CASE("what comes from disk is ready when all of it is verified and queued, 
   CHECK(code_of(entry.outcomes[5]) == Code::kChecksum);
 }
 
+TEST_CASE("events that somebody keeps after their transfer keep no memory and no streams of the GPU") {
+  Machine machine;
+  std::shared_ptr<ReadyEvents> used;
+  std::shared_ptr<ReadyEvents> unused;
+  std::weak_ptr<DeviceLink> link;
+  {
+    DeviceRig rig(machine);
+    rig.fill(rig.host, 0, kBlocks);
+    link = rig.device->links()[0];
+    for (std::shared_ptr<ReadyEvents>* const ready : {&used, &unused}) {
+      auto made = ReadyEvents::make(rig.device->links(), rig.options.shape.layers);
+      REQUIRE(made.is_ok());
+      *ready = std::move(made).value();
+    }
+    TransferRequest onboard = rig.onboard(0, kBlocks);
+    onboard.ready = used;
+    rig.arrive(std::move(onboard));
+  }
+  CHECK(link.expired());
+  CHECK(machine.sim.count("allocations") == 0);
+  CHECK(machine.sim.count("streams") == 0);
+  for (const CudaEvent& event : used->events()) {
+    CHECK(machine.sim.cuda.event_query(event.handle()) == cuda::Error::kSuccess);
+  }
+  DeviceRig other(machine);
+  TransferRequest onboard = other.onboard(0, kBlocks);
+  onboard.ready = unused;
+  CHECK(other.client->submit(std::move(onboard)).code() == Code::kInvalidValue);
+}
+
 }  // namespace
 }  // namespace kvtier

@@ -1,5 +1,7 @@
 // Blocks that go directly between a slab and a GPU's memory. Must hold: right bytes or a miss, whatever cuFile does.
+#include <atomic>
 #include <filesystem>
+#include <thread>
 
 #include "kernels/pattern.h"
 #include "native/platform/cufile/cufile_world.h"
@@ -58,6 +60,16 @@ struct DirectRig {
   }
   [[nodiscard]] TransferRequest store_from_device() const {
     return rig->request(TransferPath::kMemoryToSlab, rig->device, rig->disk, 0, kBlocks);
+  }
+  // A load that waits for what the stream computes, which is held.
+  [[nodiscard]] std::uint32_t start_load_behind(ProducerStream& engine) const {
+    engine.hold();
+    engine.compute(0x42);
+    TransferRequest waiting = load();
+    waiting.after.push_back(engine.fence());
+    const std::uint32_t ticket = rig->start(std::move(waiting));
+    REQUIRE(machine.sim.wait_for_calls("cuEventQuery", 20, 20'000) != 0);
+    return ticket;
   }
   // What a load said has arrived holds its bytes.
   void check_arrived(const Reports::Entry& entry) const {
@@ -180,17 +192,58 @@ TEST_CASE("a direct load waits for its fence, for cuFile waits for no stream") {
   DirectRig direct;
   direct.store();
   ProducerStream engine(*direct.rig);
-  engine.hold();
-  engine.compute(0x42);
-  TransferRequest load = direct.load();
-  load.after.push_back(engine.fence());
-  const std::uint32_t ticket = direct.rig->start(std::move(load));
-  REQUIRE(direct.machine.sim.wait_for_calls("cuEventQuery", 20, 20'000) != 0);
+  const std::uint32_t ticket = direct.start_load_behind(engine);
   CHECK(direct.file.calls("cuFileRead") == 0);
   engine.release();
   const Reports::Entry entry = direct.rig->reports.settled(ticket);
   for (const Outcome outcome : entry.outcomes) CHECK(code_of(outcome) == Code::kOk);
   CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+}
+
+TEST_CASE("an environment that ends without closing anything lets the registration go before the memory") {
+  DirectRig direct;
+  direct.store();
+  direct.rig->arrive(direct.load());
+  direct.rig->client->shutdown();
+  direct.rig.reset();
+  CHECK(direct.machine.sim.violations() == 0);
+  CHECK(direct.machine.sim.count("allocations") == 0);
+}
+
+TEST_CASE("slabs that open at the same time make a device's memory fit for direct transfers once") {
+  const DirectRig direct;
+  const std::shared_ptr<const CudaContext> contexts[] = {direct.machine.contexts[0]};
+  for (int round = 0; round < 30; ++round) {
+    auto allocated = DeviceStorage::allocate(contexts, LayoutKind::kContiguous, direct.rig->options.shape, 4);
+    REQUIRE(allocated.is_ok());
+    const std::shared_ptr<SharedStorage> device = direct.rig->adopt(std::move(allocated).value());
+    const std::uint64_t before = direct.file.count("buffers");
+    std::atomic<int> waiting{2};
+    const auto enable = [&] {
+      --waiting;
+      while (waiting > 0) std::this_thread::yield();
+      CHECK(device->enable_direct(direct.driver).is_ok());
+      CHECK(device->direct_payload(3).has_value());
+    };
+    std::thread other(enable);
+    enable();
+    other.join();
+    CHECK(direct.file.count("buffers") == before + 1);
+    device->destroy();
+    CHECK(direct.file.count("buffers") == before);
+  }
+}
+
+TEST_CASE("a load that is ended while it waits for its fence is settled, whether the fence ever passes or not") {
+  DirectRig direct;
+  direct.store();
+  ProducerStream engine(*direct.rig);
+  const std::uint32_t ticket = direct.start_load_behind(engine);
+  direct.rig->client->cancel(ticket, Code::kDeadline);
+  const Reports::Entry entry = direct.rig->reports.settled(ticket);
+  for (const Outcome outcome : entry.outcomes) CHECK(code_of(outcome) == Code::kDeadline);
+  CHECK(direct.file.calls("cuFileRead") == 0);
+  engine.release();
 }
 
 TEST_CASE("memory whose blocks are not one piece each takes no direct transfers, and says so") {
