@@ -62,7 +62,8 @@ Schedule::Schedule(unsigned thread_count, unsigned copy_limit) noexcept
     : long_limit_(thread_count - 1),
       disks_limit_(thread_count - 1),
       disk_limit_(thread_count - kReservedThreads),
-      copy_limit_(copy_limit) {
+      copy_limit_(copy_limit),
+      gpu_limit_(std::min(copy_limit, thread_count - 1)) {
   KVTIER_CHECK(thread_count > kReservedThreads);
   KVTIER_CHECK(copy_limit > 0);
 }
@@ -160,6 +161,10 @@ bool Schedule::has_thread(const DiskLoad& disk) const noexcept {
   return disks_running_ < disks_limit_ && disk.threads < disk_limit_;
 }
 
+bool Schedule::may_copy(const void* device) const noexcept {
+  return copies_running_ < (device == nullptr ? copy_limit_ : gpu_limit_);
+}
+
 bool Schedule::may_start(const TaskLine& line) const noexcept {
   if (line.running >= line.at_once) return false;
   switch (line.lane) {
@@ -175,7 +180,7 @@ bool Schedule::may_start(const TaskLine& line) const noexcept {
 
 bool Schedule::may_start(const OpLine& line, const PlannedOp& op) const noexcept {
   if (line.disk == nullptr) {
-    if (copies_running_ >= copy_limit_) return false;
+    if (!may_copy(line.device)) return false;
   } else {
     const DiskLoad& disk = *line.disk;
     if (!has_thread(disk)) return false;
@@ -271,7 +276,7 @@ bool Schedule::may_be(Busy busy, const Work& work) const noexcept {
     case Busy::kNothing:
       return true;
     case Busy::kCopy:
-      return copies_running_ < copy_limit_;
+      return may_copy(work.batch->device);
     case Busy::kDisk:
       return has_thread(*work.batch->line->disk);
   }

@@ -9,7 +9,8 @@
 //   larger operation may run alone.
 // - While reads of a disk wait or run, at most one write to it is in flight.
 // - An operation that a GPU takes part in gives its thread back while it waits, and goes on before new ones begin.
-// - Copies and checks of memory, which keep a processor busy, leave one to the event loop.
+// - Copies and checks of memory, which keep a processor busy, leave one to the event loop. Those of a GPU, which may
+//   hang, leave a thread to everything else.
 //
 // Nothing here depends on how many batches wait: a batch comes and goes in a constant time.
 #pragma once
@@ -62,6 +63,8 @@ class Schedule {
   [[nodiscard]] bool may_start(const TaskLine& line) const noexcept;
   [[nodiscard]] bool may_start(const OpLine& line, const PlannedOp& op) const noexcept;
   [[nodiscard]] bool has_thread(const DiskLoad& disk) const noexcept;
+  // Of the CPU, or of a GPU.
+  [[nodiscard]] bool may_copy(const void* device) const noexcept;
   [[nodiscard]] Work start(TaskLine& line) noexcept;
   [[nodiscard]] Work start(Batch& batch) noexcept;
   // Of the operations that go on, the one that may now, those towards the GPU first.
@@ -76,6 +79,7 @@ class Schedule {
   const std::uint32_t disks_limit_;  // threads that may be in all disks' work
   const std::uint32_t disk_limit_;   // in one disk's
   const std::uint32_t copy_limit_;
+  const std::uint32_t gpu_limit_;  // of those, where a GPU takes part
   // Lines in which something waits, in no order.
   std::vector<OpLine*> op_lines_;
   std::vector<TaskLine*> task_lines_;

@@ -31,6 +31,7 @@ struct Bench {
     batch->request.onboard = onboard;
     batch->traits = traits_of(path);
     batch->disk = disk;
+    batch->device = next_device;
     batch->direction =
         batch->traits.reads_disk || (onboard && !batch->traits.writes_disk) ? Direction::kRead : Direction::kWrite;
     for (std::uint32_t i = 0; i < ops; ++i) {
@@ -88,6 +89,7 @@ struct Bench {
     for (const std::shared_ptr<ClientState>& each : clients) static_cast<void>(schedule.drop(*each));
   }
 
+  const void* next_device = nullptr;  // of batches that are added
   DiskControl control;
   std::uint64_t storages = 0;
   Schedule schedule;
@@ -456,6 +458,31 @@ TEST_CASE(
   next = bench.take();
   CHECK(next.batch == fresh);
   bench.schedule.finish(next);
+}
+
+TEST_CASE("however many copies there may be, those of a GPU leave a thread to others") {
+  Bench bench(4, 16);
+  const auto client = bench.client();
+  const int gpu = 0;
+  std::vector<Work> held;
+  bench.next_device = &gpu;
+  bench.add(client, TransferPath::kMemoryToMemory, true, 5);
+  held.push_back(paused(bench, DeviceStep::kMove));
+  for (int i = 0; i < 3; ++i) held.push_back(bench.take());
+  CHECK(!bench.schedule.can_start());
+  // Neither one that goes on.
+  bench.schedule.resume(std::move(held.front()));
+  CHECK(!bench.schedule.can_start());
+  bench.next_device = nullptr;
+  const auto of_the_cpu = bench.add(client, TransferPath::kMemoryToMemory, true, 1);
+  held.front() = bench.take();
+  CHECK(held.front().batch == of_the_cpu);
+  for (Work& work : held) bench.schedule.finish(work);
+  for (int left = 2; left > 0; --left) {
+    Work work = bench.take();
+    bench.schedule.finish(work);
+  }
+  CHECK(!bench.schedule.can_start());
 }
 
 TEST_CASE("an operation that goes on with its disk needs a thread of that disk") {
