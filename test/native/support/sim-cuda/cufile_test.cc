@@ -6,15 +6,21 @@
 #include <cstdlib>
 
 #include "native/support/sim-cuda/sim_world.h"
-#include "support/sim-cuda/cufile/cufile_types.h"
+#include "platform/cufile/cufile_types.h"
 #include "support/sim-cuda/cufile/sim_cufile_control.h"
 
 namespace {
 
 using namespace kvtier::sim;
 using kvtier::cuda::DevicePtr;
+namespace cufile = kvtier::cufile;
 
 constexpr std::size_t kBytes = 65536;
+constexpr int kAllowCompatMode = static_cast<int>(cufile::BoolParameter::kAllowCompatMode);
+
+int number(cufile::Outcome outcome) {
+  return static_cast<int>(outcome.error);
+}
 
 // The library's calls and controls.
 struct CuFile {
@@ -42,18 +48,18 @@ struct CuFile {
   }
 
   Library library;
-  cufile::Result (*get_version)(int*) = nullptr;
-  cufile::Result (*driver_open)() = nullptr;
-  cufile::Result (*driver_close)() = nullptr;
+  cufile::Outcome (*get_version)(int*) = nullptr;
+  cufile::Outcome (*driver_open)() = nullptr;
+  cufile::Outcome (*driver_close)() = nullptr;
   long (*use_count)() = nullptr;
-  cufile::Result (*get_properties)(cufile::Properties*) = nullptr;
-  cufile::Result (*set_parameter)(int, std::size_t) = nullptr;
-  cufile::Result (*set_switch)(int, bool) = nullptr;
-  cufile::Result (*get_switch)(int, bool*) = nullptr;
-  cufile::Result (*handle_register)(cufile::Handle*, cufile::Description*) = nullptr;
+  cufile::Outcome (*get_properties)(cufile::Properties*) = nullptr;
+  cufile::Outcome (*set_parameter)(int, std::size_t) = nullptr;
+  cufile::Outcome (*set_switch)(int, bool) = nullptr;
+  cufile::Outcome (*get_switch)(int, bool*) = nullptr;
+  cufile::Outcome (*handle_register)(cufile::Handle*, cufile::Description*) = nullptr;
   void (*handle_deregister)(cufile::Handle) = nullptr;
-  cufile::Result (*buffer_register)(const void*, std::size_t, int) = nullptr;
-  cufile::Result (*buffer_deregister)(const void*) = nullptr;
+  cufile::Outcome (*buffer_register)(const void*, std::size_t, int) = nullptr;
+  cufile::Outcome (*buffer_deregister)(const void*) = nullptr;
   ssize_t (*read)(cufile::Handle, void*, std::size_t, off_t, off_t) = nullptr;
   ssize_t (*write)(cufile::Handle, const void*, std::size_t, off_t, off_t) = nullptr;
   decltype(&kvtier_sim_cufile_reset) reset = nullptr;
@@ -81,7 +87,6 @@ class TestFile {
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] cufile::Description description() const {
     cufile::Description made;
-    made.type = 1;
     made.file.fd = fd_;
     return made;
   }
@@ -103,9 +108,9 @@ TEST_CASE("sim-cufile: registered device memory goes to a file and comes back") 
   const DevicePtr memory = world.allocate(kBytes, 3);
   cufile::Handle handle = nullptr;
   cufile::Description description = data.description();
-  CHECK(file.driver_open().error == 0);
-  REQUIRE(file.handle_register(&handle, &description).error == 0);
-  REQUIRE(file.buffer_register(pointer(memory), kBytes, 0).error == 0);
+  CHECK(number(file.driver_open()) == 0);
+  REQUIRE(number(file.handle_register(&handle, &description)) == 0);
+  REQUIRE(number(file.buffer_register(pointer(memory), kBytes, 0)) == 0);
   CHECK(file.write(handle, pointer(memory), 8192, 4096, 16384) == 8192);
   world.fill(memory, kBytes, 0);
   CHECK(file.read(handle, pointer(memory), 8192, 4096, 0) == 8192);
@@ -114,9 +119,9 @@ TEST_CASE("sim-cufile: registered device memory goes to a file and comes back") 
   // Past the end of the file there is less to read.
   CHECK(file.read(handle, pointer(memory), 8192, 8192, 0) == 4096);
   CHECK(file.count("unregistered") + file.count("unaligned") + file.count("sub_pointer") == 0);
-  CHECK(file.buffer_deregister(pointer(memory)).error == 0);
+  CHECK(number(file.buffer_deregister(pointer(memory))) == 0);
   file.handle_deregister(handle);
-  CHECK(file.driver_close().error == 0);
+  CHECK(number(file.driver_close()) == 0);
   CHECK(file.use_count() == 0);
 }
 
@@ -127,16 +132,16 @@ TEST_CASE("sim-cufile: the slow ways work and are counted") {
   const DevicePtr memory = world.allocate(kBytes, 3);
   cufile::Handle handle = nullptr;
   cufile::Description description = data.description();
-  REQUIRE(file.handle_register(&handle, &description).error == 0);
+  REQUIRE(number(file.handle_register(&handle, &description)) == 0);
   CHECK(file.write(handle, pointer(memory), 4096, 0, 0) == 4096);
   CHECK(file.count("unregistered") == 1);
-  REQUIRE(file.buffer_register(pointer(memory), kBytes, 0).error == 0);
+  REQUIRE(number(file.buffer_register(pointer(memory), kBytes, 0)) == 0);
   CHECK(file.write(handle, pointer(memory), 100, 7, 0) == 100);
   CHECK(file.count("unaligned") == 1);
   CHECK(file.write(handle, pointer(memory + 4096), 4096, 0, 0) == 4096);
   CHECK(file.count("sub_pointer") == 1);
   CHECK(file.count("unregistered") == 1);
-  CHECK(file.buffer_deregister(pointer(memory)).error == 0);
+  CHECK(number(file.buffer_deregister(pointer(memory))) == 0);
   file.handle_deregister(handle);
 }
 
@@ -148,7 +153,7 @@ TEST_CASE("sim-cufile: a transfer waits for no stream") {
   const auto stream = world.stream();
   cufile::Handle handle = nullptr;
   cufile::Description description = data.description();
-  REQUIRE(file.handle_register(&handle, &description).error == 0);
+  REQUIRE(number(file.handle_register(&handle, &description)) == 0);
   REQUIRE(world.cuda.memset_d8_async(memory, 2, 4096, stream) == Error::kSuccess);
   CHECK(file.write(handle, pointer(memory), 4096, 0, 0) == 4096);
   CHECK(file.count("indirect") == 1);
@@ -164,7 +169,7 @@ TEST_CASE("sim-cufile: files are refused for their flags and their kind") {
   cufile::Handle handle = nullptr;
   const auto registered = [&](const TestFile& data) {
     cufile::Description description = data.description();
-    return file.handle_register(&handle, &description).error;
+    return number(file.handle_register(&handle, &description));
   };
   CHECK(registered(TestFile(O_NOFOLLOW)) == 5019);
   CHECK(registered(TestFile(O_APPEND)) == 5019);
@@ -173,9 +178,8 @@ TEST_CASE("sim-cufile: files are refused for their flags and their kind") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   cufile::Description pipe_description;
-  pipe_description.type = 1;
   pipe_description.file.fd = ends[0];
-  CHECK(file.handle_register(&handle, &pipe_description).error == 5018);
+  CHECK(number(file.handle_register(&handle, &pipe_description)) == 5018);
   ::close(ends[0]);
   ::close(ends[1]);
   const TestFile data;
@@ -193,17 +197,17 @@ TEST_CASE("sim-cufile: device memory must be known, whole, and given back before
   const DevicePtr memory = world.allocate(kBytes, 3);
   cufile::Handle handle = nullptr;
   cufile::Description description = data.description();
-  REQUIRE(file.handle_register(&handle, &description).error == 0);
-  CHECK(file.buffer_register(pointer(memory), kBytes + 1, 0).error == 5012);
+  REQUIRE(number(file.handle_register(&handle, &description)) == 0);
+  CHECK(number(file.buffer_register(pointer(memory), kBytes + 1, 0)) == 5012);
   std::vector<unsigned char> host(4096);
   CHECK(file.read(handle, host.data(), 4096, 0, 0) == -5012);
-  CHECK(file.buffer_register(pointer(memory), 8192, 0).error == 0);
-  CHECK(file.buffer_register(pointer(memory), 8192, 0).error == 5023);
+  CHECK(number(file.buffer_register(pointer(memory), 8192, 0)) == 0);
+  CHECK(number(file.buffer_register(pointer(memory), 8192, 0)) == 5023);
   CHECK(file.write(handle, pointer(memory), 8192, 0, 4096) == -5014);
   CHECK(world.cuda.mem_free(memory) == Error::kSuccess);
   CHECK(has(world.violation(), "held by cuFile"));
-  CHECK(file.buffer_deregister(pointer(memory)).error == 0);
-  CHECK(file.buffer_deregister(pointer(memory)).error == 5024);
+  CHECK(number(file.buffer_deregister(pointer(memory))) == 0);
+  CHECK(number(file.buffer_deregister(pointer(memory))) == 5024);
   file.handle_deregister(handle);
 }
 
@@ -214,7 +218,7 @@ TEST_CASE("sim-cufile: transfers fail, and end short, when a test says so") {
   const DevicePtr memory = world.allocate(kBytes, 3);
   cufile::Handle handle = nullptr;
   cufile::Description description = data.description();
-  REQUIRE(file.handle_register(&handle, &description).error == 0);
+  REQUIRE(number(file.handle_register(&handle, &description)) == 0);
   file.fail_call("cuFileWrite", 2, 5044, 1);
   file.fail_call("cuFileRead", 1, EIO, 1);
   file.shorten(2, 1000);
@@ -234,25 +238,25 @@ TEST_CASE("sim-cufile: without its kernel driver nothing opens, and parameters c
   const World world;
   const CuFile file;
   int version = 0;
-  CHECK(file.get_version(&version).error == 0);
+  CHECK(number(file.get_version(&version)) == 0);
   CHECK(version == 1150);
   file.reset("driver=0 version=1140");
-  CHECK(file.get_version(&version).error == 0);
+  CHECK(number(file.get_version(&version)) == 0);
   CHECK(version == 1140);
-  CHECK(file.driver_open().error == 5001);
-  CHECK(file.buffer_register(pointer(world.allocate(4096)), 4096, 0).error == 5033);
-  CHECK(file.driver_close().error == 5001);
+  CHECK(number(file.driver_open()) == 5001);
+  CHECK(number(file.buffer_register(pointer(world.allocate(4096)), 4096, 0)) == 5033);
+  CHECK(number(file.driver_close()) == 5001);
   file.reset("fail=cuFileDriverOpen:1:5011");
   cufile::Properties properties;
-  CHECK(file.get_properties(&properties).error == 5001);
-  CHECK(file.set_parameter(5, 1024).error == 0);
-  CHECK(file.driver_open().error == 5011);
-  CHECK(file.driver_open().error == 0);
-  CHECK(file.get_properties(&properties).error == 0);
+  CHECK(number(file.get_properties(&properties)) == 5001);
+  CHECK(number(file.set_parameter(5, 1024)) == 0);
+  CHECK(number(file.driver_open()) == 5011);
+  CHECK(number(file.driver_open()) == 0);
+  CHECK(number(file.get_properties(&properties)) == 0);
   CHECK(properties.direct_io_kb_max == 16384);
-  CHECK(file.set_parameter(5, 1024).error == 5026);
+  CHECK(number(file.set_parameter(5, 1024)) == 5026);
   CHECK(has(world.violation(), "too late"));
-  CHECK(file.driver_close().error == 0);
+  CHECK(number(file.driver_close()) == 0);
 }
 
 TEST_CASE("sim-cufile: its compatibility mode stands in for the kernel driver, unless a parameter forbids it") {
@@ -261,23 +265,23 @@ TEST_CASE("sim-cufile: its compatibility mode stands in for the kernel driver, u
   cufile::Properties properties;
   bool allowed = false;
   file.reset("driver=0 compat=1");
-  CHECK(file.driver_open().error == 0);
-  CHECK(file.get_properties(&properties).error == 0);
+  CHECK(number(file.driver_open()) == 0);
+  CHECK(number(file.get_properties(&properties)) == 0);
   CHECK(properties.nvfs_major == 0);
   CHECK(properties.control_flags == 2);
   file.reset("driver=0 compat=1");
-  CHECK(file.set_switch(cufile::kAllowCompatMode, false).error == 0);
-  CHECK(file.driver_open().error == 5001);
+  CHECK(number(file.set_switch(kAllowCompatMode, false)) == 0);
+  CHECK(number(file.driver_open()) == 5001);
   // What forces it counts more than a parameter.
   file.reset("forced=1");
-  CHECK(file.set_switch(cufile::kAllowCompatMode, false).error == 0);
-  CHECK(file.get_switch(cufile::kAllowCompatMode, &allowed).error == 0);
+  CHECK(number(file.set_switch(kAllowCompatMode, false)) == 0);
+  CHECK(number(file.get_switch(kAllowCompatMode, &allowed)) == 0);
   CHECK(allowed);
-  CHECK(file.driver_open().error == 0);
+  CHECK(number(file.driver_open()) == 0);
   const TestFile data(O_DIRECT);
   cufile::Handle handle = nullptr;
   cufile::Description description = data.description();
-  REQUIRE(file.handle_register(&handle, &description).error == 0);
+  REQUIRE(number(file.handle_register(&handle, &description)) == 0);
   CHECK(file.write(handle, pointer(world.allocate(4096, 1)), 4096, 0, 0) == 4096);
   CHECK(file.count("compat") == 1);
   file.handle_deregister(handle);

@@ -101,6 +101,14 @@ struct IpcPeer : Peer {
   explicit IpcPeer(const char* part) : Peer("KVTIER_SIM_PART", part) {}
 };
 
+// Opens the memory that the peer offers.
+DevicePtr open_offered(const World& world, const IpcPeer& peer, Offer& offer) {
+  REQUIRE(receive(peer.out(), offer));
+  DevicePtr memory = 0;
+  REQUIRE(world.cuda.ipc_open_mem_handle(&memory, offer.memory, kIpcLazyEnablePeerAccess) == Error::kSuccess);
+  return memory;
+}
+
 }  // namespace
 
 TEST_CASE("sim-cuda: another process reads and writes exported memory after waiting for an exported event") {
@@ -195,9 +203,7 @@ TEST_CASE("sim-cuda: an owner that is dead cannot be opened, and work on its mem
   Pinned host(kBytes);
   IpcPeer peer("offer");
   Offer offer{};
-  REQUIRE(receive(peer.out(), offer));
-  DevicePtr memory = 0;
-  REQUIRE(world.cuda.ipc_open_mem_handle(&memory, offer.memory, kIpcLazyEnablePeerAccess) == Error::kSuccess);
+  const DevicePtr memory = open_offered(world, peer, offer);
   world.sim.hold();
   REQUIRE(world.cuda.memcpy_dtoh_async(host.data(), memory, kBytes, stream) == Error::kSuccess);
   (void)peer.end(SIGKILL);
@@ -218,9 +224,7 @@ TEST_CASE("sim-cuda: memory that its owner freed before the importer closed it i
   Pinned host(kBytes);
   IpcPeer peer("offer");
   Offer offer{};
-  REQUIRE(receive(peer.out(), offer));
-  DevicePtr memory = 0;
-  REQUIRE(world.cuda.ipc_open_mem_handle(&memory, offer.memory, kIpcLazyEnablePeerAccess) == Error::kSuccess);
+  const DevicePtr memory = open_offered(world, peer, offer);
   CHECK(peer.order(3));
   CHECK(world.cuda.memcpy_dtoh_async(host.data(), memory, kBytes, stream) == Error::kSuccess);
   CHECK(world.cuda.stream_synchronize(stream) == Error::kIllegalAddress);

@@ -27,7 +27,7 @@ constexpr std::uintptr_t kFirstHandle = std::uintptr_t{0x0BADF11E} << 32U;
 
 // Files and buffers that are named before cuFileDriverOpen open the driver.
 int open_driver(State& all) {
-  if (!all.has_driver && !all.allows_compat()) return kNvfsSetupError;
+  if (!all.has_driver && !all.allows_compat()) return number_of(Error::kNvfsSetupError);
   if (all.opens == 0) all.opens = 1;
   return 0;
 }
@@ -55,7 +55,7 @@ std::byte* hold_memory(State& all, const Transfer& transfer, Buffer*& buffer, in
     if (transfer.base - base < found.bytes) {
       const std::size_t offset = transfer.address() - base;
       if (offset > found.bytes || transfer.bytes > found.bytes - offset) {
-        code = kPointerRange;
+        code = number_of(Error::kCudaPointerRangeError);
         return nullptr;
       }
       if (transfer.base != base) ++all.counts["sub_pointer"];
@@ -66,7 +66,7 @@ std::byte* hold_memory(State& all, const Transfer& transfer, Buffer*& buffer, in
   }
   ++all.counts["unregistered"];
   auto* alias = static_cast<std::byte*>(kvtier_sim_pin(transfer.address(), transfer.bytes, kHolder));
-  if (alias == nullptr) code = kCudaPointerInvalid;
+  if (alias == nullptr) code = number_of(Error::kCudaPointerInvalid);
   return alias;
 }
 
@@ -82,17 +82,18 @@ ssize_t run(const Transfer& transfer) {
   State& all = state();
   Lock guard(all.mutex);
   if (const int code = all.enter(transfer.name()); code != 0) {
-    if (code >= 5000) return -code;
+    if (code >= kvtier::cufile::kErrorBase) return -code;
     errno = code;
     return -1;
   }
   const auto found = all.files.find(transfer.handle);
   if (found == all.files.end()) {
     kvtier_sim_report((std::string(transfer.name()) + ": the file is not registered").c_str());
-    return -kHandleNotRegistered;
+    return -number_of(Error::kHandleNotRegistered);
   }
-  if (kvtier_sim_has_context() == 0) return -kInvalidContext;
-  if (transfer.file_offset < 0 || transfer.buffer_offset < 0 || transfer.bytes == 0) return -kInvalidValue;
+  if (kvtier_sim_has_context() == 0) return -number_of(Error::kInvalidContextError);
+  if (transfer.file_offset < 0 || transfer.buffer_offset < 0 || transfer.bytes == 0)
+    return -number_of(Error::kInvalidValue);
   Buffer* buffer = nullptr;
   int code = 0;
   std::byte* memory = hold_memory(all, transfer, buffer, code);
@@ -121,24 +122,25 @@ ssize_t run(const Transfer& transfer) {
 
 }  // namespace
 
-KVTIER_SIM_CUFILE Result cuFileHandleRegister(Handle* handle, Description* description) {
+KVTIER_SIM_CUFILE Outcome cuFileHandleRegister(Handle* handle, Description* description) {
   State& all = state();
   const Lock guard(all.mutex);
-  if (const int code = all.enter("cuFileHandleRegister"); code != 0) return {code};
-  if (handle == nullptr || description == nullptr || description->type != 1) return {kInvalidValue};
-  if (const int code = open_driver(all); code != 0) return {code};
+  if (const int code = all.enter("cuFileHandleRegister"); code != 0) return outcome_of(code);
+  if (handle == nullptr || description == nullptr || description->type != HandleType::kFileDescriptor)
+    return outcome_of(Error::kInvalidValue);
+  if (const int code = open_driver(all); code != 0) return outcome_of(code);
   const int fd = description->file.fd;
   const int flags = ::fcntl(fd, F_GETFL);
   struct stat status {};
-  if (flags < 0 || ::fstat(fd, &status) != 0) return {kInvalidValue};
+  if (flags < 0 || ::fstat(fd, &status) != 0) return outcome_of(Error::kInvalidValue);
   constexpr int kRefused = O_APPEND | O_NONBLOCK | O_DIRECTORY | O_NOFOLLOW;
   if ((flags & kRefused) != 0 || (flags & O_TMPFILE) == O_TMPFILE) {
     ++all.counts["refused_files"];
-    return {kInvalidFileOpenFlag};
+    return outcome_of(Error::kInvalidFileOpenFlag);
   }
-  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) return {kInvalidFileType};
+  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) return outcome_of(Error::kInvalidFileType);
   for (const auto& [number, file] : all.files) {
-    if (file.fd == fd) return {kHandleAlreadyRegistered};
+    if (file.fd == fd) return outcome_of(Error::kHandleAlreadyRegistered);
   }
   File file;
   file.fd = fd;
@@ -147,7 +149,7 @@ KVTIER_SIM_CUFILE Result cuFileHandleRegister(Handle* handle, Description* descr
   if (file.is_direct) {
     const std::string path = "/proc/self/fd/" + std::to_string(fd);
     file.buffered = kvtier::sim::Fd(::open(path.c_str(), (flags & O_ACCMODE) | O_CLOEXEC));
-    if (!file.buffered.is_open()) return {kInvalidValue};
+    if (!file.buffered.is_open()) return outcome_of(Error::kInvalidValue);
   }
   const std::uintptr_t number = kFirstHandle + 16 * ++all.files_given;
   all.files.emplace(number, std::move(file));
@@ -176,30 +178,30 @@ KVTIER_SIM_CUFILE void cuFileHandleDeregister(Handle handle) {
   all.files.erase(found);
 }
 
-KVTIER_SIM_CUFILE Result cuFileBufRegister(const void* base, std::size_t bytes, int) {
+KVTIER_SIM_CUFILE Outcome cuFileBufRegister(const void* base, std::size_t bytes, int) {
   State& all = state();
   const Lock guard(all.mutex);
-  if (const int code = all.enter("cuFileBufRegister"); code != 0) return {code};
-  if (const int code = open_driver(all); code != 0) return {code};
-  if (base == nullptr || bytes == 0) return {kInvalidValue};
-  if (kvtier_sim_has_context() == 0) return {kInvalidContext};
+  if (const int code = all.enter("cuFileBufRegister"); code != 0) return outcome_of(code);
+  if (const int code = open_driver(all); code != 0) return outcome_of(code);
+  if (base == nullptr || bytes == 0) return outcome_of(Error::kInvalidValue);
+  if (kvtier_sim_has_context() == 0) return outcome_of(Error::kInvalidContextError);
   const auto address = reinterpret_cast<std::uintptr_t>(base);
-  if (all.buffers.contains(address)) return {kMemoryAlreadyRegistered};
+  if (all.buffers.contains(address)) return outcome_of(Error::kMemoryAlreadyRegistered);
   auto* alias = static_cast<std::byte*>(kvtier_sim_pin(address, bytes, kHolder));
-  if (alias == nullptr) return {kCudaPointerInvalid};
+  if (alias == nullptr) return outcome_of(Error::kCudaPointerInvalid);
   all.buffers.emplace(address, Buffer{.bytes = bytes, .alias = alias});
   return {};
 }
 
-KVTIER_SIM_CUFILE Result cuFileBufDeregister(const void* base) {
+KVTIER_SIM_CUFILE Outcome cuFileBufDeregister(const void* base) {
   State& all = state();
   const Lock guard(all.mutex);
-  if (const int code = all.enter("cuFileBufDeregister"); code != 0) return {code};
+  if (const int code = all.enter("cuFileBufDeregister"); code != 0) return outcome_of(code);
   const auto found = all.buffers.find(reinterpret_cast<std::uintptr_t>(base));
-  if (found == all.buffers.end()) return {kMemoryNotRegistered};
+  if (found == all.buffers.end()) return outcome_of(Error::kMemoryNotRegistered);
   if (found->second.transfers > 0) {
     kvtier_sim_report("cuFileBufDeregister: a transfer is under way");
-    return {kInvalidValue};
+    return outcome_of(Error::kInvalidValue);
   }
   kvtier_sim_unpin(found->first, kHolder);
   all.buffers.erase(found);

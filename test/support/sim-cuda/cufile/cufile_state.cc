@@ -107,7 +107,7 @@ int State::enter(std::string_view function) {
 }
 
 bool State::allows_compat() const {
-  const auto set = switches.find(kAllowCompatMode);
+  const auto set = switches.find(static_cast<int>(BoolParameter::kAllowCompatMode));
   return forced || (set != switches.end() ? set->second : compat);
 }
 

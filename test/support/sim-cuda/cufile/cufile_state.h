@@ -8,10 +8,29 @@
 #include <string_view>
 #include <vector>
 
-#include "support/sim-cuda/cufile/cufile_types.h"
+#include "platform/cufile/cufile_types.h"
 #include "support/sim-cuda/fd.h"
 
 namespace kvtier::sim::cufile {
+
+using kvtier::cufile::BoolParameter;
+using kvtier::cufile::Description;
+using kvtier::cufile::Error;
+using kvtier::cufile::Handle;
+using kvtier::cufile::HandleType;
+using kvtier::cufile::Outcome;
+using kvtier::cufile::Properties;
+
+[[nodiscard]] constexpr int number_of(Error error) noexcept {
+  return static_cast<int>(error);
+}
+// What a call answers; a test names numbers, which may be none of cuFile's.
+[[nodiscard]] constexpr Outcome outcome_of(int code) noexcept {
+  return {.error = static_cast<Error>(code), .cuda_error = {}};
+}
+[[nodiscard]] constexpr Outcome outcome_of(Error error) noexcept {
+  return outcome_of(number_of(error));
+}
 
 struct File {
   int fd = -1;
