@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "native/platform/fake_machine.h"
 #include "platform/cpu.h"
 #include "platform/system_memory.h"
 #include "platform/text_file.h"
@@ -27,55 +28,39 @@ TEST_CASE("the machine has a processor with a name, and memory of which no more 
 #if defined(__linux__)
 namespace {
 
-// A machine's /proc and /sys in a folder.
-class FakeMachine {
- public:
-  FakeMachine() { REQUIRE(::mkdtemp(root_.data()) != nullptr); }
-  ~FakeMachine() {
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
-  FakeMachine(const FakeMachine&) = delete;
-  FakeMachine& operator=(const FakeMachine&) = delete;
-  void put(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
-    std::ofstream(root_ + path) << text << "\n";
-  }
-  [[nodiscard]] std::optional<std::uint64_t> available() const {
-    return kvtier::system_memory_below(root_).available_bytes;
-  }
+using kvtier::FakeMachine;
 
- private:
-  std::string root_ = "/tmp/kvtier-machine-XXXXXX";
-};
+std::optional<std::uint64_t> available(const FakeMachine& machine) {
+  return kvtier::system_memory_below(machine.root()).available_bytes;
+}
 
 }  // namespace
 
 TEST_CASE("what is available is the least that the kernel and each control group above the process allow") {
   FakeMachine machine;
   machine.put("/proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB");
-  CHECK(machine.available() == 600 * 1024U);
+  CHECK(available(machine) == 600 * 1024U);
   machine.put("/proc/self/cgroup", "0::/a/b");
-  CHECK(machine.available() == 600 * 1024U);
+  CHECK(available(machine) == 600 * 1024U);
   machine.put("/sys/fs/cgroup/a/b/memory.max", "max");
   machine.put("/sys/fs/cgroup/a/b/memory.current", "100");
-  CHECK(machine.available() == 600 * 1024U);
+  CHECK(available(machine) == 600 * 1024U);
   machine.put("/sys/fs/cgroup/a/memory.max", "5000");
   machine.put("/sys/fs/cgroup/a/memory.current", "3000");
-  CHECK(machine.available() == 2000U);
+  CHECK(available(machine) == 2000U);
   machine.put("/sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 700");
-  CHECK(machine.available() == 2700U);
+  CHECK(available(machine) == 2700U);
 }
 
 TEST_CASE("a control group without room leaves 0 bytes, and a system that says nothing leaves it open") {
   FakeMachine machine;
-  CHECK_FALSE(machine.available().has_value());
+  CHECK_FALSE(available(machine).has_value());
   machine.put("/proc/meminfo", "MemTotal: 1000 kB");
-  CHECK_FALSE(machine.available().has_value());
+  CHECK_FALSE(available(machine).has_value());
   machine.put("/proc/self/cgroup", "0::/");
   machine.put("/sys/fs/cgroup/memory.max", "5000");
   machine.put("/sys/fs/cgroup/memory.current", "5001");
-  CHECK(machine.available() == std::optional<std::uint64_t>(0));
+  CHECK(available(machine) == std::optional<std::uint64_t>(0));
 }
 #endif
 

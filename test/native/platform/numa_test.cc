@@ -16,6 +16,7 @@
 #include <sched.h>
 #endif
 
+#include "native/platform/fake_machine.h"
 #include "platform/thread.h"
 
 using kvtier::cpus_near_pci_device_below;
@@ -40,25 +41,11 @@ TEST_CASE("what is no list of processors is none") {
 #if defined(__linux__)
 namespace {
 
-// A machine's /sys in a folder.
-class FakeMachine {
- public:
-  FakeMachine() { REQUIRE(::mkdtemp(root_.data()) != nullptr); }
-  ~FakeMachine() {
-    std::error_code ignored;
-    std::filesystem::remove_all(root_, ignored);
-  }
-  FakeMachine(const FakeMachine&) = delete;
-  FakeMachine& operator=(const FakeMachine&) = delete;
-  void put(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
-    std::ofstream(root_ + path) << text << "\n";
-  }
-  [[nodiscard]] Cpus near(const std::string& address) const { return cpus_near_pci_device_below(root_, address); }
+using kvtier::FakeMachine;
 
- private:
-  std::string root_ = "/tmp/kvtier-numa-XXXXXX";
-};
+Cpus near(const FakeMachine& machine, const std::string& address) {
+  return cpus_near_pci_device_below(machine.root(), address);
+}
 
 // Runs the body on a thread of its own, so that this one keeps its processors.
 void on_a_thread(const std::function<void()>& body) {
@@ -73,24 +60,24 @@ TEST_CASE("the processors near a device are those of its node") {
   machine.put("/sys/bus/pci/devices/0000:65:00.0/numa_node", "1");
   machine.put("/sys/devices/system/node/node0/cpulist", "0-3");
   machine.put("/sys/devices/system/node/node1/cpulist", "4-7,12");
-  CHECK(machine.near("0000:65:00.0") == Cpus{4, 5, 6, 7, 12});
-  CHECK(machine.near("0000:66:00.0") == Cpus{});
-  CHECK(machine.near("") == Cpus{});
+  CHECK(near(machine, "0000:65:00.0") == Cpus{4, 5, 6, 7, 12});
+  CHECK(near(machine, "0000:66:00.0") == Cpus{});
+  CHECK(near(machine, "") == Cpus{});
 }
 
 TEST_CASE("a system that does not know a device's node, or not the node's processors, names none") {
   FakeMachine machine;
   machine.put("/sys/devices/system/node/node0/cpulist", "0-3");
   machine.put("/sys/bus/pci/devices/unknown/numa_node", "-1");
-  CHECK(machine.near("unknown") == Cpus{});
+  CHECK(near(machine, "unknown") == Cpus{});
   machine.put("/sys/bus/pci/devices/odd/numa_node", "0x");
-  CHECK(machine.near("odd") == Cpus{});
+  CHECK(near(machine, "odd") == Cpus{});
   machine.put("/sys/bus/pci/devices/other/numa_node", "3");
-  CHECK(machine.near("other") == Cpus{});
+  CHECK(near(machine, "other") == Cpus{});
   machine.put("/sys/devices/system/node/node3/cpulist", "nonsense");
-  CHECK(machine.near("other") == Cpus{});
+  CHECK(near(machine, "other") == Cpus{});
   machine.put("/sys/devices/system/node/node3/cpulist", "");
-  CHECK(machine.near("other") == Cpus{});
+  CHECK(near(machine, "other") == Cpus{});
 }
 
 TEST_CASE("a thread is kept on the processors that it is given") {
