@@ -53,7 +53,7 @@ Result<std::shared_ptr<DeviceLink>> DeviceLink::get(const std::shared_ptr<const 
 DeviceLink::DeviceLink(std::shared_ptr<const CudaContext> context, CudaStream to_device, CudaStream from_device,
                        std::unique_ptr<Copier> copier, std::unique_ptr<DeviceVerifier> verifier)
     : context_(std::move(context)),
-      host_staging_(std::make_shared<HostStaging>(context_)),
+      host_staging_(context_),
       copier_(std::move(copier)),
       verifier_(std::move(verifier)),
       to_device_{.mutex = {}, .stream = std::move(to_device)},

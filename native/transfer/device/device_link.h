@@ -41,7 +41,7 @@ class DeviceLink {
   [[nodiscard]] Copier& copier() const noexcept { return *copier_; }
 
   // Empty until somebody makes room there.
-  [[nodiscard]] HostStaging& host_staging() const noexcept { return *host_staging_; }
+  [[nodiscard]] HostStaging& host_staging() noexcept { return host_staging_; }
 
   // null where the GPU has no kernels to verify with.
   [[nodiscard]] DeviceVerifier* verifier() const noexcept { return verifier_.get(); }
@@ -72,7 +72,7 @@ class DeviceLink {
   std::vector<CudaEvent> events_;
   std::vector<CudaStream> side_streams_;
   std::size_t next_side_stream_ = 0;
-  const std::shared_ptr<HostStaging> host_staging_;
+  HostStaging host_staging_;
   const std::unique_ptr<Copier> copier_;
   const std::unique_ptr<DeviceVerifier> verifier_;  // uses the copier's kernels
   Lane to_device_;

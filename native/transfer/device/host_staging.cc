@@ -1,7 +1,9 @@
 #include "transfer/device/host_staging.h"
 
 #include <algorithm>
-#include <utility>
+#include <vector>
+
+#include "memory/host_buffer.h"
 
 namespace kvtier {
 namespace {
@@ -10,70 +12,87 @@ constexpr std::uint64_t kUnit = 4096;
 
 }  // namespace
 
+// Memory of one registration.
+struct HostStaging::Pool {
+  std::shared_ptr<HostBuffer> memory;
+  std::unique_ptr<PinnedMemory> pinned;
+  std::uint64_t buffer_bytes = 0;
+  std::mutex mutex;  // guards the one below
+  std::vector<std::uint32_t> spare;
+};
+
+HostStaging::HostStaging(std::shared_ptr<const CudaContext> context) noexcept : context_(std::move(context)) {}
+
+HostStaging::~HostStaging() = default;
+
 void HostStaging::make_room(std::uint64_t size_bytes) {
   const std::lock_guard making(making_);
   const std::uint64_t wanted = (size_bytes + kUnit - 1) / kUnit * kUnit;
-  std::vector<std::unique_ptr<Buffer>> smaller;  // let go outside the lock
+  std::shared_ptr<Pool> pool;  // the former one, let go outside the lock
   {
     const std::lock_guard guard(mutex_);
     if (wanted <= size_bytes_) return;
-    // Those that are in use now are let go when they come back.
     size_bytes_ = wanted;
-    smaller.swap(spare_);
+    pool.swap(pool_);
   }
-  smaller.clear();
-  const std::size_t count = std::min<std::uint64_t>(kMostBytes / wanted, kMostBuffers);
-  for (std::size_t i = 0; i < count; ++i) {
-    std::unique_ptr<Buffer> buffer = make_buffer(wanted);
-    if (buffer == nullptr) return;
-    const std::lock_guard guard(mutex_);
-    spare_.push_back(std::move(buffer));
-  }
+  pool = make_pool(wanted);
+  const std::lock_guard guard(mutex_);
+  pool_ = std::move(pool);
 }
 
-std::unique_ptr<HostStaging::Buffer> HostStaging::make_buffer(std::uint64_t size_bytes) const {
-  auto memory = HostBuffer::allocate(size_bytes, {.prefault = false});
+std::shared_ptr<HostStaging::Pool> HostStaging::make_pool(std::uint64_t size_bytes) const {
+  const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(kMostBytes / size_bytes, kMostBuffers));
+  if (count == 0) return nullptr;
+  const std::uint64_t all = size_bytes * count;
+  auto memory = HostBuffer::allocate(all, {.prefault = false});
   if (!memory.is_ok()) return nullptr;
-  auto buffer = std::make_unique<Buffer>();
-  buffer->memory = std::make_shared<HostBuffer>(std::move(memory).value());
-  auto pinned = PinnedMemory::make(context_, buffer->memory, size_bytes, kUnit,
-                                   {.first_part_bytes = size_bytes, .part_bytes = size_bytes});
+  auto pool = std::make_shared<Pool>();
+  pool->memory = std::make_shared<HostBuffer>(std::move(memory).value());
+  auto pinned =
+      PinnedMemory::make(context_, pool->memory, all, size_bytes, {.first_part_bytes = all, .part_bytes = all});
   if (!pinned.is_ok()) return nullptr;
-  buffer->pinned = std::move(pinned).value();
-  return buffer;
+  pool->pinned = std::move(pinned).value();
+  pool->buffer_bytes = size_bytes;
+  pool->spare.reserve(count);
+  for (std::uint32_t index = count; index > 0; --index) pool->spare.push_back(index - 1);
+  return pool;
 }
 
 HostStaging::Hold HostStaging::take(std::uint64_t size_bytes) {
-  const std::lock_guard guard(mutex_);
-  if (spare_.empty() || size_bytes > size_bytes_) return {};
-  std::unique_ptr<Buffer> buffer = std::move(spare_.back());
-  spare_.pop_back();
-  return {shared_from_this(), std::move(buffer)};
+  std::shared_ptr<Pool> pool;
+  {
+    const std::lock_guard guard(mutex_);
+    pool = pool_;
+  }
+  if (pool == nullptr || size_bytes > pool->buffer_bytes) return {};
+  std::uint32_t index = 0;
+  {
+    const std::lock_guard guard(pool->mutex);
+    if (pool->spare.empty()) return {};
+    index = pool->spare.back();
+    pool->spare.pop_back();
+  }
+  return {std::move(pool), index};
 }
 
-HostStaging::Hold::Hold(std::shared_ptr<HostStaging> owner, std::unique_ptr<Buffer> buffer) noexcept
-    : owner_(std::move(owner)), buffer_(std::move(buffer)) {}
-
 HostStaging::Hold& HostStaging::Hold::operator=(Hold&& other) noexcept {
-  std::swap(owner_, other.owner_);
-  std::swap(buffer_, other.buffer_);
+  std::swap(pool_, other.pool_);
+  std::swap(index_, other.index_);
   return *this;
 }
 
+HostStaging::Hold::~Hold() {
+  if (pool_ == nullptr) return;
+  const std::lock_guard guard(pool_->mutex);
+  pool_->spare.push_back(index_);
+}
+
 std::span<std::byte> HostStaging::Hold::bytes() const noexcept {
-  return {buffer_->memory->data(), buffer_->memory->size()};
+  return {pool_->memory->data() + pool_->buffer_bytes * index_, pool_->buffer_bytes};
 }
 
 PinnedPart HostStaging::Hold::part() const noexcept {
-  return buffer_->pinned->part_of(0);
-}
-
-void HostStaging::Hold::give_back() noexcept {
-  if (buffer_ == nullptr) return;
-  const std::shared_ptr<HostStaging> owner = std::move(owner_);
-  std::unique_ptr<Buffer> buffer = std::move(buffer_);  // where it is not kept it goes after the lock
-  const std::lock_guard guard(owner->mutex_);
-  if (buffer->memory->size() >= owner->size_bytes_) owner->spare_.push_back(std::move(buffer));
+  return pool_->pinned->part_of(index_);
 }
 
 }  // namespace kvtier

@@ -244,6 +244,7 @@ TEST_CASE("a load that is ended while it waits for its fence is settled, whether
   for (const Outcome outcome : entry.outcomes) CHECK(code_of(outcome) == Code::kDeadline);
   CHECK(direct.file.calls("cuFileRead") == 0);
   engine.release();
+  REQUIRE(direct.machine.sim.cuda.stream_synchronize(engine.handle()) == cuda::Error::kSuccess);
 }
 
 TEST_CASE("memory whose blocks are not one piece each takes no direct transfers, and says so") {

@@ -69,35 +69,48 @@ TEST_CASE("where no buffer can be registered, blocks pass through the thread's o
   CHECK(rig.right(rig.device, 0, kBlocks) == kBlocks);
 }
 
-TEST_CASE("buffers are as many as their bound leaves, and larger ones take the place of smaller ones") {
+TEST_CASE("buffers are as many as their bounds leave, and larger ones take the place of smaller ones") {
   Machine machine;
   {
-    const auto staging = std::make_shared<HostStaging>(machine.contexts[0]);
-    CHECK(staging->take(1).is_empty());
-    staging->make_room(4096);
-    CHECK(machine.sim.count("registrations") == HostStaging::kMostBuffers);
+    HostStaging staging(machine.contexts[0]);
+    CHECK(staging.take(1).is_empty());
+    staging.make_room(4095);
+    // One registration, whatever the number of buffers.
+    CHECK(machine.sim.count("registrations") == 1);
     std::vector<HostStaging::Hold> held;
-    for (std::size_t i = 0; i < HostStaging::kMostBuffers; ++i) {
-      held.push_back(staging->take(i % 2 == 0 ? 4096 : 1));
+    for (std::uint32_t i = 0; i < HostStaging::kMostBuffers; ++i) {
+      held.push_back(staging.take(i % 2 == 0 ? 4096 : 1));
       REQUIRE(!held.back().is_empty());
       CHECK(held.back().part().is_registered);
-      CHECK(held.back().bytes().size() == 4096);
+      REQUIRE(held.back().bytes().size() == 4096);
+      std::memset(held.back().bytes().data(), static_cast<int>(i), 4096);
     }
-    CHECK(staging->take(1).is_empty());
+    for (std::uint32_t i = 0; i < HostStaging::kMostBuffers; ++i) {
+      CHECK(held[i].bytes()[0] == std::byte(i));
+      CHECK(held[i].bytes()[4095] == std::byte(i));
+      CHECK(held[i].part().device_address - held[0].part().device_address ==
+            static_cast<std::uint64_t>(held[i].bytes().data() - held[0].bytes().data()));
+    }
+    CHECK(staging.take(1).is_empty());
     held.pop_back();
-    CHECK(staging->take(4097).is_empty());
-    CHECK(!staging->take(4096).is_empty());
+    CHECK(staging.take(4097).is_empty());
+    CHECK(!staging.take(4096).is_empty());
 
-    staging->make_room(HostStaging::kMostBytes / 2 - 1);
-    CHECK(machine.sim.count("registrations") == held.size() + 2);
+    // The former memory stays as long as somebody holds some of it.
+    staging.make_room(HostStaging::kMostBytes / 2 - 1);
+    CHECK(machine.sim.count("registrations") == 2);
     held.clear();
-    CHECK(machine.sim.count("registrations") == 2);
-    staging->make_room(kMiB);
-    CHECK(machine.sim.count("registrations") == 2);
-    CHECK(!staging->take(kMiB).is_empty());
-    staging->make_room(HostStaging::kMostBytes + 1);
+    CHECK(machine.sim.count("registrations") == 1);
+    staging.make_room(kMiB);
+    CHECK(machine.sim.count("registrations") == 1);
+    held.push_back(staging.take(kMiB));
+    held.push_back(staging.take(HostStaging::kMostBytes / 2));
+    CHECK(!held.back().is_empty());
+    CHECK(staging.take(1).is_empty());
+    held.clear();
+    staging.make_room(HostStaging::kMostBytes + 1);
     CHECK(machine.sim.count("registrations") == 0);
-    CHECK(staging->take(1).is_empty());
+    CHECK(staging.take(1).is_empty());
   }
   CHECK(machine.sim.count("registrations") == 0);
 }
@@ -106,9 +119,9 @@ TEST_CASE("a buffer that is held may outlive those that it belongs to") {
   Machine machine;
   HostStaging::Hold held;
   {
-    const auto staging = std::make_shared<HostStaging>(machine.contexts[0]);
-    staging->make_room(4096);
-    held = staging->take(4096);
+    HostStaging staging(machine.contexts[0]);
+    staging.make_room(4096);
+    held = staging.take(4096);
   }
   REQUIRE(!held.is_empty());
   held.bytes()[0] = std::byte{1};
