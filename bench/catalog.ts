@@ -6,6 +6,7 @@ import type { GroupSpec } from './harness/types.js'
 import { BLOCKS } from './micro/blocks.js'
 import { COPY } from './micro/copy.js'
 import { HASH } from './micro/hash.js'
+import { IMAGES } from './micro/images.js'
 import { PROMISES } from './micro/promises.js'
 import { REPLAY } from './trace/replay.js'
 import { EVENT_LOOP } from './transfer/event-loop.js'
@@ -18,6 +19,7 @@ export const CATALOG: readonly GroupSpec[] = [
   ...COPY,
   ...HASH,
   ...BLOCKS,
+  ...IMAGES,
   ...PROMISES,
   ...HOST_TRANSFERS,
   ...EVENT_LOOP,

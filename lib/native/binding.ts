@@ -15,9 +15,11 @@
  * - Arguments of a wrong shape throw: ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_DETACHED_ARRAY,
  *   ERR_KV_SLOT_OUT_OF_RANGE, ERR_KV_SLOT_REPEATED. Whatever is passed, the process does not crash.
  */
+import type { ImageEngine, ImageHandle, ImageSectionKind, ImageSource } from './image-binding.js'
 import { loadAddon } from './load-addon.js'
 import type { TestingBinding } from './testing-binding.js'
 
+export type * from './image-binding.js'
 export type { FaultProfile, TestingBinding } from './testing-binding.js'
 
 declare const tag: unique symbol
@@ -416,6 +418,49 @@ export interface Binding {
    * again. The storage can be closed all the same; its memory stays mapped until the last such buffer is collected.
    */
   closeWindow(window: ArrayBuffer): void
+
+  /** An empty image: a file in memory, or a private temporary one where there are none. Given back when it is collected. */
+  openImage(): ImageHandle
+  /**
+   * By which path an engine of this process opens it: `/proc/self/fd/N`, or the temporary file's. Another file may have it
+   * once the image is closed.
+   */
+  imagePath(image: ImageHandle): string
+  /**
+   * Result: ReadImage. Reads what the engine wrote, once it is done with writing, and remembers where the rows lie.
+   * `sections` names the engine's caches in their order. Fails with ERR_KV_BAD_IMAGE for anything but a whole image of at
+   * most `maxTokens` tokens of one sequence, in a version that is known.
+   */
+  startReadImage(
+    ticket: number,
+    image: ImageHandle,
+    engine: ImageEngine,
+    sections: readonly ImageSectionKind[],
+    maxTokens: number,
+  ): void
+  /**
+   * Copies blocks of a section of the image that was read last into slots of contiguous host memory, in canonical order:
+   * layer by layer K, then V. `moves`: two words a block, its number (first position / the storage's tokens a block;
+   * recurrent: 0) and the slot. Makes no checksums. When it fails no slot counts as filled: ERR_KV_INVALID_VALUE where a
+   * position is not in the image, ERR_KV_LAYOUT_MISMATCH where a slot is not as large as a block.
+   */
+  startCutImage(ticket: number, image: ImageHandle, section: number, storage: StorageHandle, moves: Uint32Array): void
+  /**
+   * Result: BuiltImage. Writes the image of a prefix, which the engine then reads: `shape` of an image that was read,
+   * `sources` one a section. Every block is verified before the file is written; where one is bad, and when it fails, the
+   * file is empty. A recurrent state is that of the last token.
+   */
+  startBuildImage(
+    ticket: number,
+    image: ImageHandle,
+    shape: Uint32Array,
+    tokens: Uint32Array,
+    sources: readonly ImageSource[],
+  ): void
+  /** Result: boolean. Whether two images have the same bytes; of two different ones, with nothing running on either. */
+  startCompareImages(ticket: number, a: ImageHandle, b: ImageHandle): void
+  /** Gives the image's memory back and reports; what runs with it ends first. */
+  startCloseImage(ticket: number, image: ImageHandle): void
 
   /** Whether the process carries OpenSSL's SHA-256. Where not, `hashTokens` throws ERR_KV_UNSUPPORTED. */
   canHashTokens(): boolean

@@ -74,6 +74,24 @@ Napi::Object mount_all(Napi::Env env, Napi::Object exports) {
   // closeWindow(window: ArrayBuffer): void
   mount<close_window>(exports, "closeWindow");
 
+  // openImage(): ImageHandle
+  mount<open_image>(exports, "openImage");
+  // imagePath(image: ImageHandle): string
+  mount<image_path>(exports, "imagePath");
+  // startReadImage(ticket: number, image: ImageHandle, engine: ImageEngine, sections: readonly ImageSectionKind[],
+  //                maxTokens: number): void
+  mount<start_read_image>(exports, "startReadImage");
+  // startCutImage(ticket: number, image: ImageHandle, section: number, storage: StorageHandle,
+  //               moves: Uint32Array): void
+  mount<start_cut_image>(exports, "startCutImage");
+  // startBuildImage(ticket: number, image: ImageHandle, shape: Uint32Array, tokens: Uint32Array,
+  //                 sources: readonly ImageSource[]): void
+  mount<start_build_image>(exports, "startBuildImage");
+  // startCompareImages(ticket: number, a: ImageHandle, b: ImageHandle): void
+  mount<start_compare_images>(exports, "startCompareImages");
+  // startCloseImage(ticket: number, image: ImageHandle): void
+  mount<start_close_image>(exports, "startCloseImage");
+
   // canHashTokens(): boolean
   mount<can_hash_tokens>(exports, "canHashTokens");
   // hashTokens(parent: Uint8Array, tokens: Uint32Array, tokensPerBlock: number, extra: Uint8Array,

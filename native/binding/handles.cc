@@ -14,6 +14,7 @@ constexpr napi_type_tag kStorageTag = {0x6b76746965720001, 0x9d1f5b1e4c0a4e57};
 constexpr napi_type_tag kStoreTag = {0x6b76746965720002, 0x3f8c2a6d71b94be3};
 constexpr napi_type_tag kFenceTag = {0x6b76746965720004, 0x71d2c94ea3b0865f};
 constexpr napi_type_tag kReadyTag = {0x6b76746965720005, 0xb6094f1d5e2873ca};
+constexpr napi_type_tag kImageTag = {0x6b76746965720006, 0x2ad98e6017f5cb34};
 constexpr napi_type_tag kPointerTag = {KVTIER_POINTER_TAG_LOWER, KVTIER_POINTER_TAG_UPPER};
 constexpr napi_type_tag kWindowTag = {0x6b76746965720003, 0xc51e07d2a8846f39};
 
@@ -54,21 +55,37 @@ void finalize_storage(napi_env /*env*/, void* pointer, void* /*hint*/) {
   box->client->retire(box->storage);
 }
 
+// Its memory may take milliseconds to give back.
+void finalize_image(napi_env /*env*/, void* pointer, void* /*hint*/) {
+  const std::unique_ptr<ImageBox> box(static_cast<ImageBox*>(pointer));
+  if (box->image) box->client->let_go(std::move(box->image));
+}
+
 template <typename Box>
 void finalize_box(napi_env /*env*/, void* pointer, void* /*hint*/) {
   delete static_cast<Box*>(pointer);
+}
+
+// A close that nothing waits for any more.
+void report_closed(CompletionQueue& queue, std::uint32_t ticket) {
+  if (ticket == 0) return;
+  Report report;
+  report.ticket = ticket;
+  report.done = true;
+  report.settled = true;
+  queue.report(std::move(report));
 }
 
 }  // namespace
 
 StoreLock::~StoreLock() {
   directory_.reset();
-  if (ticket_ == 0) return;
-  Report report;
-  report.ticket = ticket_;
-  report.done = true;
-  report.settled = true;
-  queue_->report(std::move(report));
+  report_closed(*queue_, ticket_);
+}
+
+SharedImage::~SharedImage() {
+  file_.reset();
+  report_closed(*queue_, ticket_);
 }
 
 Napi::Value wrap(Napi::Env env, std::unique_ptr<StorageBox> box) {
@@ -77,6 +94,10 @@ Napi::Value wrap(Napi::Env env, std::unique_ptr<StorageBox> box) {
 
 Napi::Value wrap(Napi::Env env, std::unique_ptr<StoreBox> box) {
   return wrap_box(env, std::move(box), kStoreTag, &finalize_box<StoreBox>);
+}
+
+Napi::Value wrap(Napi::Env env, std::unique_ptr<ImageBox> box) {
+  return wrap_box(env, std::move(box), kImageTag, &finalize_image);
 }
 
 Napi::Value wrap(Napi::Env env, std::unique_ptr<FenceBox> box) {
@@ -96,6 +117,12 @@ StorageBox& read_storage(const Napi::Value& value, const char* name) {
 StoreBox& read_store(const Napi::Value& value, const char* name) {
   StoreBox& box = unwrap_box<StoreBox>(value, name, kStoreTag, "store");
   if (!box.lock) fail(Code::kClosed, std::string(name) + " was closed");
+  return box;
+}
+
+ImageBox& read_image(const Napi::Value& value, const char* name) {
+  ImageBox& box = unwrap_box<ImageBox>(value, name, kImageTag, "state image");
+  if (!box.image) fail(Code::kClosed, std::string(name) + " was closed");
   return box;
 }
 

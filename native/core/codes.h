@@ -28,6 +28,7 @@ namespace kvtier {
   X(kNotAStore, "ERR_KV_NOT_A_STORE", "The directory or file holds no readable kvtier store.")                       \
   X(kUnknownTrace, "ERR_KV_UNKNOWN_TRACE", "The file is not in a trace format that replay reads.")                   \
   X(kBadTraceLine, "ERR_KV_BAD_TRACE_LINE", "A line of the trace cannot be read.")                                   \
+  X(kBadImage, "ERR_KV_BAD_IMAGE", "An engine's state image is not one that kvtier can read.")                       \
   X(kUsage, "ERR_KV_USAGE", "The command line is not one that the kvtier command takes.")                            \
   X(kClosed, "ERR_KV_CLOSED", "The manager, storage or handle was closed.")                                          \
   X(kReleased, "ERR_KV_RELEASED", "The pin, reservation or window was released before.")                             \

@@ -252,6 +252,21 @@ Status EngineClient::start(std::uint32_t ticket, Lane lane, std::vector<std::sha
   return Status::ok();
 }
 
+void EngineClient::let_go(std::shared_ptr<const void> share) {
+  Engine* const engine = engine_;
+  if (engine == nullptr) return;
+  auto task = std::make_unique<Task>();
+  task->client = state_;
+  task->lane = Lane::kShort;
+  task->reports = false;
+  task->body = [share = std::move(share)] { return TaskOutcome{}; };
+  Engine::Lock lock(engine->mutex_);
+  if (state_->closed) return;
+  ++state_->tasks;
+  engine->schedule_.add(std::move(task));
+  engine->unlock(lock);
+}
+
 void EngineClient::shutdown(std::chrono::milliseconds patience) noexcept {
   Engine* const engine = engine_;
   if (engine == nullptr) return;

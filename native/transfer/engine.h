@@ -161,6 +161,10 @@ class EngineClient {
   [[nodiscard]] Status start(std::uint32_t ticket, Lane lane, std::vector<std::shared_ptr<SharedStorage>> uses,
                              std::function<TaskOutcome()> body);
 
+  // Lets go of a share on an engine thread, for something whose end takes too long for an event loop. Always taken,
+  // and reports nothing; once shutdown() has begun the share goes at once.
+  void let_go(std::shared_ptr<const void> share);
+
   // Drops what is queued, waits for what runs, and ends the client's share of the engine. Afterwards every call fails
   // with kClosed or does nothing, and the listener is not called any more. What may be stuck in a disk is waited for no
   // longer than `patience`, unless it touches memory that was lent: the rest ends when the disk answers, and touches

@@ -225,13 +225,15 @@ describe('random garbage', () => {
     fc.constant(SHAPE),
     fc.record({ parts: numbers, layers: numbers, outer: numbers, tokensPerBlock: numbers, bytesPerToken: numbers }),
   )
-  const handles = fc.constantFrom('host', 'device', 'disk', 'store').map((name) => ({ handle: name }))
+  const handles = fc.constantFrom('host', 'device', 'disk', 'store', 'image').map((name) => ({ handle: name }))
   const values = fc.oneof(
     numbers,
     arrays,
     handles,
     shapes,
-    fc.constantFrom(...TRANSFER_PATHS, ...LAYOUT_KINDS, '', '/proc/nowhere', '\ud800'),
+    fc.constantFrom(...TRANSFER_PATHS, ...LAYOUT_KINDS, 'llama', '', '/proc/nowhere', '\ud800'),
+    fc.array(fc.constantFrom('attention', 'latent', 'recurrent'), { maxLength: 9 }),
+    fc.array(fc.record({ storage: handles, firstBlock: numbers, slots: arrays, hashes: arrays }), { maxLength: 3 }),
     fc.constantFrom(null, undefined, true, false, 1n, Symbol('x'), {}, [], () => 1),
     fc.array(arrays, { maxLength: 4 }),
     fc.record({
@@ -261,11 +263,14 @@ describe('random garbage', () => {
       device: tiers.device,
       disk: tiers.disk,
       store: tiers.store.store,
+      image: binding.openImage(),
     }
     // Handles cannot be shrunk or printed, so that they stand in for their names until the call.
     const resolve = (value: unknown): unknown => {
       if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value
       if ('handle' in value) return real[value.handle as string]
+      if (Array.isArray(value)) return value.map(resolve)
+      if ('firstBlock' in value && 'storage' in value) return { ...value, storage: resolve(value.storage) }
       if ('source' in value && 'target' in value && 'via' in value) {
         return { ...value, source: resolve(value.source), target: resolve(value.target), via: resolve(value.via) }
       }
@@ -294,7 +299,7 @@ describe('random garbage', () => {
       fc.constantFrom(...names),
       fc.array(values, { maxLength: 6 }),
       async (name, args) => {
-        if (name === 'startClose') return
+        if (name === 'startClose' || name === 'startCloseImage') return
         run(name, args)
         if (completions().pending > 64) {
           while (completions().pending > 0) await new Promise((done) => setImmediate(done))

@@ -80,6 +80,34 @@ TEST_CASE("shutdown waits for what touches memory that was lent, drops what wait
   expect_closed(rig);
 }
 
+// A share that says on which thread it went.
+std::shared_ptr<const void> share_of(std::atomic<std::thread::id>& end) {
+  return {&end, [&end](const void*) { end = std::this_thread::get_id(); }};
+}
+
+TEST_CASE("what a client lets go of goes on another thread, however many calls have not ended") {
+  EngineOptions options;
+  options.queue_tasks = 1;
+  Rig rig(4, options);
+  Gate gate;
+  gate.shut();
+  rig.start_held(1, Lane::kLong, gate);
+  CHECK(rig.client->start(2, Lane::kShort, {}, [] { return TaskOutcome{}; }).code() == Code::kQueueFull);
+  std::atomic<std::thread::id> end{};
+  rig.client->let_go(share_of(end));
+  while (end.load() == std::thread::id()) std::this_thread::yield();
+  CHECK(end.load() != std::this_thread::get_id());
+  gate.open();
+}
+
+TEST_CASE("what a client that has ended lets go of goes at once") {
+  Rig rig;
+  rig.client->shutdown();
+  std::atomic<std::thread::id> end{};
+  rig.client->let_go(share_of(end));
+  CHECK(end.load() == std::this_thread::get_id());
+}
+
 TEST_CASE("shutdown waits for tasks that touch no disk") {
   Rig rig;
   Gate gate;
