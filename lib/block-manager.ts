@@ -215,6 +215,11 @@ export class BlockManager {
     }
   }
 
+  /** @internal What connectors work with beside the public names. */
+  get internals(): { readonly context: MovementContext; readonly fingerprint: Uint8Array } {
+    return { context: this.#context, fingerprint: this.#fingerprint }
+  }
+
   /** @internal Throws where the accounting of a layer group is broken, naming it; for tests. */
   checkAccounting(): void {
     for (const tiers of this.#context.groups) tiers.blocks.check()

@@ -18,7 +18,7 @@ import {
 
 import { NOTHING } from './fence.js'
 import { HostReading } from './host-reading.js'
-import { HostReservation, type ReservedGroup } from './host-reservation.js'
+import { HostReservation, type ReservedGroup, writeHeld } from './host-reservation.js'
 import { firstStored } from './match.js'
 import { runOnboard } from './onboard.js'
 import { giveBackRoom, putDown, takeHostRoomFor } from './room.js'
@@ -219,7 +219,7 @@ export class HostAccess {
         },
         control,
       )
-      const reading: HostReading = new HostReading(context, result, entries, this.#windows, () => {
+      const reading: HostReading = new HostReading(context, result, entries, this.#windows, this.#active, () => {
         this.#held.delete(reading)
         release()
       })
@@ -231,6 +231,44 @@ export class HostAccess {
       return reading
     } finally {
       void settleThen(control, forget)
+    }
+  }
+
+  /**
+   * Writes to disk what host memory holds of a sequence.
+   *
+   * @internal
+   * @returns why blocks are not there, if some are not; empty when all are
+   */
+  async persist(sequence: Sequence, limits: TransferLimits): Promise<string> {
+    const context = this.#context
+    context.checkOpen()
+    const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
+    const forget = this.#active.add(control)
+    try {
+      await sequence.prepare()
+      const { words } = sequence.hashes
+      const reasons = await Promise.all(
+        context.groups.map((tiers) => writeHeld(context, tiers, words, 0, sequence.blockCount, control)),
+      )
+      return reasons.find((reason) => reason !== '') ?? ''
+    } finally {
+      void settleThen(control, forget)
+    }
+  }
+
+  /**
+   * Gives up what is held of a sequence, in every tier: blocks that were only for trying something out.
+   *
+   * @internal
+   */
+  forget(sequence: Sequence): void {
+    const { hashes } = sequence
+    for (const { blocks } of this.#context.groups) {
+      for (let i = 0; i < hashes.hashedCount; i++) {
+        const entry = blocks.find(hashes.words, i)
+        if (entry >= 0) blocks.drop(entry)
+      }
     }
   }
 

@@ -3,8 +3,10 @@
  */
 import { invalidValue, KvError } from '../errors.js'
 import { HOST } from '../tiers/types.js'
-import { groupNamed, type MovementContext } from './context.js'
-import type { TransferResult } from './transfer.js'
+import { type GroupTiers, groupNamed, type MovementContext } from './context.js'
+import type { HeldSlots } from './host-reservation.js'
+import type { ActiveTransfers } from './sequence.js'
+import { TransferControl, type TransferResult } from './transfer.js'
 import { type HostSlot, Windows, type WindowTable } from './windows.js'
 
 /** Blocks held in host memory for the caller to read. */
@@ -14,8 +16,11 @@ export class HostReading {
   readonly #context: MovementContext
   readonly #windows: Windows
   readonly #entries: readonly Int32Array[]
+  readonly #active: ActiveTransfers
   readonly #end: () => void
   #over = false
+  #uses = 0
+  #endLater = false
 
   /** @internal */
   constructor(
@@ -23,11 +28,13 @@ export class HostReading {
     result: TransferResult,
     entries: readonly Int32Array[],
     windows: WindowTable,
+    active: ActiveTransfers,
     end: () => void,
   ) {
     this.#context = context
     this.#windows = new Windows(windows)
     this.#entries = entries
+    this.#active = active
     this.#end = end
     this.result = result
   }
@@ -49,12 +56,55 @@ export class HostReading {
     return this.#windows.open(tiers, tiers.blocks.slotOf(entry, HOST))
   }
 
+  /**
+   * Has native code read the blocks that the load brought, group by group. They stay held until `work` has ended, also
+   * where the manager is closed meanwhile.
+   *
+   * @internal
+   * @throws KvError ERR_KV_RELEASED; what `work` threw
+   */
+  async use<T>(work: (held: readonly HeldSlots[]) => Promise<T>): Promise<T> {
+    if (this.#over) throw new KvError('ERR_KV_RELEASED', 'The reading was released before.')
+    const forget = this.#active.add(new TransferControl(this.#context.completions, {}, 0))
+    this.#uses++
+    try {
+      return await work(this.#context.groups.map((tiers) => this.#held(tiers)))
+    } finally {
+      this.#uses--
+      if (this.#endLater && this.#uses === 0) this.#end()
+      forget()
+    }
+  }
+
+  /**
+   * A block's bytes were found wrong: it is lost, with what is behind it.
+   *
+   * @internal
+   */
+  lose(tiers: GroupTiers, position: number): void {
+    const entry = this.#entries[tiers.index]?.[position] ?? -1
+    if (entry < 0 || !tiers.blocks.holds(entry, HOST)) return
+    const lost = tiers.blocks.drop(entry)
+    const { counters, events } = this.#context
+    counters.lost += lost
+    events.emit('lost', { tier: 'host', blocks: lost, group: tiers.group.name, reason: 'ERR_KV_CHECKSUM' })
+  }
+
+  #held(tiers: GroupTiers): HeldSlots {
+    const entries = this.#entries[tiers.index] ?? new Int32Array()
+    const blocks = Math.floor(this.result.tokens / this.#context.tokensPerBlock)
+    const positions = [...entries.keys()].filter((i) => i < blocks && (entries[i] ?? -1) >= 0)
+    return { tiers, positions, slots: Uint32Array.from(positions, (i) => tiers.blocks.slotOf(entries[i] ?? -1, HOST)) }
+  }
+
   /** Detaches the windows and lets the blocks be evicted again. */
   release(): void {
     if (this.#over) return
     this.#over = true
     const isFree = this.#windows.closeAll().map((at) => this.#takeOutOfUse(at))
-    if (isFree.every(Boolean)) this.#end()
+    if (!isFree.every(Boolean)) return
+    if (this.#uses > 0) this.#endLater = true
+    else this.#end()
   }
 
   /**

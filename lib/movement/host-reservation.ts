@@ -1,7 +1,7 @@
 /**
  * Host slots in the caller's hands to be filled: nothing in them can be found before they are published.
  */
-import { invalidValue, isKvError, KvError, optionsOf } from '../errors.js'
+import { type ErrorCode, invalidValue, isKvError, KvError, optionsOf } from '../errors.js'
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import {
@@ -19,6 +19,15 @@ import { checkUntil } from './offload.js'
 import { type ActiveTransfers, checkLimits, LIMIT_OPTIONS, type Sequence } from './sequence.js'
 import { Outcomes, settleThen, TransferControl, type TransferLimits, type TransferResult } from './transfer.js'
 import { TRANSFERRED_AWAY, Windows, type WindowTable } from './windows.js'
+
+/** Host slots of one layer group that a connector has native code fill or read. */
+export interface HeldSlots {
+  readonly tiers: GroupTiers
+  /** Blocks, counted from the reservation's (or the sequence's) first. */
+  readonly positions: readonly number[]
+  /** The slot of each. */
+  readonly slots: Uint32Array
+}
 
 /** What `publish` does besides. */
 export interface PublishOptions extends TransferLimits {
@@ -48,6 +57,31 @@ interface ReservationParts {
   readonly end: () => void
 }
 
+/**
+ * Writes to disk what is held, and not there yet, of a layer group's blocks.
+ *
+ * @returns why blocks are not on disk, if some are not; empty when all are
+ */
+export async function writeHeld(
+  context: MovementContext,
+  tiers: GroupTiers,
+  words: Uint32Array,
+  firstBlock: number,
+  blockCount: number,
+  control: TransferControl,
+): Promise<string> {
+  const entries: number[] = []
+  for (let i = 0; i < blockCount; i++) {
+    const entry = tiers.blocks.find(words, firstBlock + i)
+    if (entry >= 0 && isKept(tiers, entry) && !tiers.blocks.holds(entry, DISK)) entries.push(entry)
+  }
+  if (entries.length === 0) return ''
+  const writing = context.diskWriter.write(tiers, entries, 'any')
+  control.settleAfter(writing)
+  const inTime = await control.wait(writing)
+  return inTime ? (await writing).message : `${control.code} before the blocks were on disk`
+}
+
 /** Host slots that the caller fills: nothing in them can be found before `publish`. */
 export class HostReservation {
   /** Blocks by position: those held already need not be filled. */
@@ -56,6 +90,8 @@ export class HostReservation {
   readonly #parts: ReservationParts
   readonly #windows: Windows
   #over = false
+  #fillings = 0
+  #releaseLater = false
 
   /** @internal */
   constructor(parts: ReservationParts) {
@@ -126,9 +162,58 @@ export class HostReservation {
     }
   }
 
+  /**
+   * Has native code fill what waits to be filled. A release meanwhile, also that of a manager which is being closed, takes
+   * effect when `work` has ended.
+   *
+   * @internal
+   * @throws KvError ERR_KV_RELEASED; what `work` threw
+   */
+  async fill<T>(work: (waiting: readonly HeldSlots[]) => Promise<T>): Promise<T> {
+    this.#checkOpen()
+    const { active, context } = this.#parts
+    const control = new TransferControl(context.completions, {}, 0)
+    const forget = active.add(control)
+    this.#fillings++
+    try {
+      return await work(context.groups.map((tiers) => this.#waiting(tiers)))
+    } finally {
+      this.#fillings--
+      if (this.#releaseLater && this.#fillings === 0) this.release()
+      forget()
+    }
+  }
+
+  /**
+   * Gives up blocks that nobody will fill: misses with `code`, and their slots are free.
+   *
+   * @internal
+   */
+  giveUp(tiers: GroupTiers, positions: Iterable<number>, code: ErrorCode): void {
+    const entries = this.#entriesOf(tiers)
+    const reasons = this.#parts.groups[tiers.index]?.reasons
+    for (const position of positions) {
+      const entry = entries[position] ?? -1
+      if (entry < 0) continue
+      tiers.blocks.abandon(entry, HOST)
+      entries[position] = -1
+      if (reasons !== undefined) reasons[position] = CODE[code]
+    }
+  }
+
+  #waiting(tiers: GroupTiers): HeldSlots {
+    const entries = this.#entriesOf(tiers)
+    const positions = [...entries.keys()].filter((i) => (entries[i] ?? -1) >= 0)
+    return { tiers, positions, slots: Uint32Array.from(positions, (i) => tiers.blocks.slotOf(entries[i] ?? -1, HOST)) }
+  }
+
   /** Gives the slots back unused. Does nothing after `publish`. */
   release(): void {
     if (this.#over) return
+    if (this.#fillings > 0) {
+      this.#releaseLater = true
+      return
+    }
     this.#over = true
     this.#closeWindows(null)
     for (const tiers of this.#parts.context.groups) {
@@ -246,16 +331,10 @@ export class HostReservation {
   }
 
   async #writeGroup(tiers: GroupTiers, outcomes: Outcomes, control: TransferControl): Promise<void> {
-    const entries: number[] = []
-    for (let i = 0; i < this.blockCount; i++) {
-      const entry = this.#heldEntry(tiers, i)
-      if (entry >= 0 && !tiers.blocks.holds(entry, DISK)) entries.push(entry)
-    }
-    if (entries.length === 0) return
-    const writing = this.#parts.context.diskWriter.write(tiers, entries, 'any')
-    control.settleAfter(writing)
-    const inTime = await control.wait(writing)
-    outcomes.note(inTime ? (await writing).message : `${control.code} before the blocks were on disk`)
+    const { context, sequence } = this.#parts
+    const { hashes } = sequence
+    const count = Math.max(0, Math.min(this.blockCount, hashes.hashedCount - this.firstBlock))
+    outcomes.note(await writeHeld(context, tiers, hashes.words, this.firstBlock, count, control))
   }
 
   /** The votes of a group for every outcome. */
