@@ -8,6 +8,7 @@ import {
   type LlamaModel,
   type Token,
 } from 'node-llama-cpp'
+import { onTestFinished } from 'vitest'
 
 /** The logit of every token that may come next. */
 export type Logits = ReadonlyMap<Token, number>
@@ -32,11 +33,14 @@ export async function loadModel(modelPath: string): Promise<LlamaModel> {
 }
 
 /** A context of 2,048 tokens a sequence, computed by one thread in batches of 512 where nothing else is asked for. */
-export function createContext(
+export async function createContext(
   model: LlamaModel,
   options: Parameters<LlamaModel['createContext']>[0] = {},
 ): Promise<LlamaContext> {
-  return model.createContext({ contextSize: 2048, sequences: 1, batchSize: 512, threads: 1, ...options })
+  const context = await model.createContext({ contextSize: 2048, sequences: 1, batchSize: 512, threads: 1, ...options })
+  // A context that is collected without this keeps its model from being disposed.
+  onTestFinished(() => context.dispose())
+  return context
 }
 
 /** The first `count` tokens of a text of everyday words that never repeats itself for long; a seed gives another text. */
@@ -85,4 +89,12 @@ export function largestDifference(a: Logits, b: Logits): number {
     largest = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(largest, difference)
   }
   return largest
+}
+
+/** The token with the largest logit. */
+export function likeliest(logits: Logits): Token {
+  let best: [Token, number] | undefined
+  for (const [token, value] of logits) if (best === undefined || value > best[1]) best = [token, value]
+  if (best === undefined) throw new Error('There were no logits.')
+  return best[0]
 }

@@ -1,0 +1,169 @@
+/**
+ * Onboard: the longest held prefix of a prompt, put together into an image that the engine loads.
+ */
+import { isKvError } from '../../errors.js'
+import { hashBytes, storageOf } from '../../movement/context.js'
+import type { HostReading } from '../../movement/host-reading.js'
+import type { HeldSlots } from '../../movement/host-reservation.js'
+import type { Sequence } from '../../movement/sequence.js'
+import type { TransferLimits } from '../../movement/transfer.js'
+import type { ImageSource } from '../../native/image-binding.js'
+import { HOST } from '../../tiers/types.js'
+import type { SkipReason } from './cache-stats.js'
+import { type BlockMeta, type CacheContext, commonTokens, sequenceOf } from './context.js'
+import type { Source } from './speeds.js'
+import type { StateImage } from './state-images.js'
+import type { TrackedSequence } from './tracked-sequence.js'
+
+/** What became of a prompt. */
+export interface NodeLlamaCppOnboard {
+  /** Tokens of the prompt that the sequence has now, and that need not be evaluated. */
+  readonly tokens: number
+  /** Of those, tokens that came from a tier now; the others were in the sequence. */
+  readonly onboarded: number
+  /** The onboarded tokens by the tier they came from. */
+  readonly byTier: { readonly host: number; readonly disk: number }
+  /** `onboarded`, or why nothing came. */
+  readonly outcome: 'onboarded' | SkipReason
+}
+
+/** What is asked for. */
+export interface OnboardPlan {
+  readonly tokens: readonly number[]
+  /** Tokens that may be in the sequence afterwards: the engine must evaluate at least one of a prompt. */
+  readonly most: number
+  readonly minGainTokens: number
+  /** Also where that is likely to be slower than computing. */
+  readonly always: boolean
+  readonly meta: BlockMeta
+  readonly limits: TransferLimits
+  /** Called before the sequence's state is replaced. */
+  readonly beforeReplacing: () => Promise<void>
+}
+
+/** A prompt's last token, which no block may need: with it a prompt of whole blocks can be restored whole. */
+const BEHIND_THE_LAST = 0
+
+/**
+ * Replaces a sequence's state by the longest held prefix of a prompt, where that is worth it. The caller runs one at a
+ * time for a sequence.
+ *
+ * @returns what came; a failure is a miss
+ */
+export async function restoreState(
+  context: CacheContext,
+  tracked: TrackedSequence,
+  plan: OnboardPlan,
+): Promise<NodeLlamaCppOnboard> {
+  const { manager, tokensPerBlock, counters } = context
+  const kept = keptOf(context, tracked, plan.tokens)
+  const skip = (reason: SkipReason): NodeLlamaCppOnboard => {
+    counters.skipped[reason]++
+    return { tokens: kept, onboarded: 0, byTier: { host: 0, disk: 0 }, outcome: reason }
+  }
+  const blockSequence = sequenceOf(context, [...plan.tokens, BEHIND_THE_LAST], plan.meta)
+  await blockSequence.prepare()
+  const match = blockSequence.match()
+  const mostBlocks = Math.floor(plan.most / tokensPerBlock)
+  const matched = Math.min(match.tokens, mostBlocks * tokensPerBlock)
+  if (matched <= kept) return skip('not-held')
+  if (matched - kept < plan.minGainTokens) return skip('small-gain')
+  const source: Source = match.byTier.disk > 0 ? 'disk' : 'host'
+  if (!plan.always && context.speeds.isSlower(source, matched, matched - kept)) return skip('slower')
+
+  const started = performance.now()
+  const reading = await manager.host.load(blockSequence, { ...plan.limits, maxBlocks: mostBlocks })
+  try {
+    const { tokens } = reading.result
+    if (plan.limits.signal?.aborted === true) return skip('aborted')
+    if (tokens <= kept) return skip('lost')
+    if (tokens - kept < plan.minGainTokens) return skip('small-gain')
+    const loaded = await context.images.with(async (image) => {
+      if (!(await buildImage(context, reading, blockSequence, plan.tokens.slice(0, tokens), image))) return 'lost'
+      if (plan.limits.signal?.aborted === true) return 'aborted'
+      await plan.beforeReplacing()
+      return await loadImage(tracked, image, tokens)
+    })
+    if (loaded !== 'onboarded') return skip(loaded)
+    context.speeds.onboarded(source, tokens, performance.now() - started)
+    return noteOnboarded(context, reading, tokens, kept)
+  } finally {
+    reading.release()
+  }
+}
+
+/** Tokens of the prompt that the sequence would have if it only erased what differs. */
+function keptOf(context: CacheContext, { sequence }: TrackedSequence, tokens: readonly number[]): number {
+  const same = commonTokens(sequence.contextTokens, tokens)
+  if (!context.needsBoundaries || same === sequence.nextTokenIndex) return same
+  // A window or a state cannot go back to any token: the engine evaluates again from a checkpoint, or from the start.
+  const again = sequence.getRestoreToPrefixIndexEvaluationSize?.(same)
+  return again === undefined || again < 0 ? 0 : Math.max(0, same - again)
+}
+
+async function loadImage(tracked: TrackedSequence, image: StateImage, tokens: number): Promise<'onboarded' | 'failed'> {
+  try {
+    await tracked.load(image.path, tokens)
+    return 'onboarded'
+  } catch (error) {
+    // Of a sequence that was disposed meanwhile the engine says so itself.
+    if (tracked.sequence.disposed) throw error
+    return 'failed'
+  }
+}
+
+function noteOnboarded(
+  context: CacheContext,
+  { result }: HostReading,
+  tokens: number,
+  kept: number,
+): NodeLlamaCppOnboard {
+  const { counters, tokensPerBlock } = context
+  let disk = 0
+  for (let i = Math.floor(kept / tokensPerBlock); i * tokensPerBlock < tokens; i++) {
+    const here = Math.min(tokensPerBlock, (i + 1) * tokensPerBlock - kept)
+    if (result.tier(i) === 'disk') disk += here
+  }
+  const onboarded = tokens - kept
+  const byTier = { host: onboarded - disk, disk }
+  counters.onboards++
+  counters.tokensOnboarded += onboarded
+  counters.tokensFromHost += byTier.host
+  counters.tokensFromDisk += byTier.disk
+  return { tokens, onboarded, byTier, outcome: 'onboarded' }
+}
+
+/** Writes the image of a prefix; false where a block's bytes were not what they should be: such blocks are lost. */
+export async function buildImage(
+  context: CacheContext,
+  reading: HostReading,
+  blockSequence: Sequence,
+  tokens: readonly number[],
+  image: StateImage,
+): Promise<boolean> {
+  return await reading.use(async (held) => {
+    const sources = held.map((each) => sourceOf(context, blockSequence, each))
+    try {
+      const { bad } = await image.build(context.pattern.shape, Uint32Array.from(tokens), sources)
+      for (let i = 0; i < bad.length; i += 2) {
+        const group = held[bad[i] ?? 0]
+        const position = group?.positions[bad[i + 1] ?? 0]
+        if (group !== undefined && position !== undefined) reading.lose(group.tiers, position)
+      }
+      return bad.length === 0
+    } catch (error) {
+      if (isKvError(error)) return false
+      throw error
+    }
+  })
+}
+
+function sourceOf(context: CacheContext, blockSequence: Sequence, { tiers, positions, slots }: HeldSlots): ImageSource {
+  const recurrent = context.sections[tiers.index]?.kind === 'recurrent'
+  return {
+    storage: storageOf(tiers, HOST),
+    firstBlock: recurrent ? 0 : (positions[0] ?? 0),
+    slots,
+    hashes: hashBytes(blockSequence.hashes.words, positions),
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * State images: files in memory that the engine writes its state to and reads it from. One is used by one request at a
+ * time; those that are not in use are kept, for the pages of a file that was used before cost nothing.
+ */
+import { KvError } from '../../errors.js'
+import type { Binding } from '../../native/binding.js'
+import type { Completions } from '../../native/completions.js'
+import type { BuiltImage, ImageHandle, ImageSectionKind, ImageSource, ReadImage } from '../../native/image-binding.js'
+
+/** One image, with what can be done to it. */
+export class StateImage {
+  readonly #binding: Binding
+  readonly #completions: Completions
+  readonly #handle: ImageHandle
+
+  constructor(binding: Binding, completions: Completions) {
+    this.#binding = binding
+    this.#completions = completions
+    this.#handle = binding.openImage()
+  }
+
+  /** Where the engine finds it. */
+  get path(): string {
+    return this.#binding.imagePath(this.#handle)
+  }
+
+  /** Looks at what the engine wrote; see startReadImage. */
+  async read(sections: readonly ImageSectionKind[], maxTokens: number): Promise<ReadImage> {
+    return await this.#completions.call<ReadImage>((ticket) =>
+      this.#binding.startReadImage(ticket, this.#handle, 'llama', sections, maxTokens),
+    )
+  }
+
+  /** Cuts blocks out of what was read last; see startCutImage. */
+  async cut(section: number, storage: Parameters<Binding['startCutImage']>[3], moves: Uint32Array): Promise<void> {
+    await this.#completions.call<undefined>((ticket) =>
+      this.#binding.startCutImage(ticket, this.#handle, section, storage, moves),
+    )
+  }
+
+  /** Writes the image of a prefix; see startBuildImage. */
+  async build(shape: Uint32Array, tokens: Uint32Array, sources: readonly ImageSource[]): Promise<BuiltImage> {
+    return await this.#completions.call<BuiltImage>((ticket) =>
+      this.#binding.startBuildImage(ticket, this.#handle, shape, tokens, sources),
+    )
+  }
+
+  /** Whether two images have the same bytes. */
+  async equals(other: StateImage): Promise<boolean> {
+    return await this.#completions.call<boolean>((ticket) =>
+      this.#binding.startCompareImages(ticket, this.#handle, other.#handle),
+    )
+  }
+
+  /** Gives the memory back. */
+  async close(): Promise<void> {
+    await this.#completions.call<undefined>((ticket) => this.#binding.startCloseImage(ticket, this.#handle))
+  }
+}
+
+/** The images of one cache. */
+export class StateImages {
+  readonly #binding: Binding
+  readonly #completions: Completions
+  readonly #free: StateImage[] = []
+  readonly #most: number
+  #closed = false
+
+  /** @param most - how many are kept while nobody uses them */
+  constructor(binding: Binding, completions: Completions, most: number) {
+    this.#binding = binding
+    this.#completions = completions
+    this.#most = most
+  }
+
+  /** Gives `work` an image of its own. */
+  async with<T>(work: (image: StateImage) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new KvError('ERR_KV_CLOSED', 'The cache was closed.')
+    const image = this.#free.pop() ?? new StateImage(this.#binding, this.#completions)
+    try {
+      return await work(image)
+    } finally {
+      if (this.#closed || this.#free.length >= this.#most) await image.close()
+      else this.#free.push(image)
+    }
+  }
+
+  /** Gives back what nobody uses; what is in use is given back after it. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all(this.#free.splice(0).map((image) => image.close()))
+  }
+}

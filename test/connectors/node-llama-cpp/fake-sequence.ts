@@ -1,0 +1,75 @@
+/** A sequence that has tokens and no model: what node-llama-cpp's does with its tokens, and what it calls of itself. */
+import type { EngineContext, EngineSequence } from '../../../lib/connectors/node-llama-cpp/engine.ts'
+
+interface Range {
+  readonly start: number
+  readonly end: number
+}
+
+/** As much of a LlamaContextSequence as the tracker touches. */
+export class FakeSequence implements EngineSequence {
+  readonly context = { disposed: false, dispose: async () => undefined } as EngineContext
+  readonly contextSize = 4096
+  readonly onDispose = { createListener: () => ({ dispose: () => undefined }) }
+  readonly calls: string[] = []
+  disposed = false
+  contextTokens: number[] = []
+  /** What the next load gives; null: it fails. */
+  loads: number[] | null = []
+
+  get nextTokenIndex(): number {
+    return this.contextTokens.length
+  }
+
+  async clearHistory(): Promise<void> {
+    await this._eraseContextTokenRanges([{ start: 0, end: this.nextTokenIndex }])
+  }
+
+  dispose(): void {
+    this.disposed = true
+  }
+
+  async saveStateToFile(): Promise<{ fileSize: number }> {
+    this.calls.push('save')
+    return { fileSize: 0 }
+  }
+
+  async loadStateFromFile(): Promise<void> {
+    this.calls.push('load')
+    if (this.loads === null) throw new Error('The state was refused.')
+    this.contextTokens = [...this.loads]
+  }
+
+  async adaptStateToTokens(tokens: readonly number[]): Promise<void> {
+    this.calls.push('adapt')
+    let same = 0
+    while (same < this.nextTokenIndex && this.contextTokens[same] === tokens[same]) same++
+    if (same < this.nextTokenIndex) await this._eraseContextTokenRanges([{ start: same, end: this.nextTokenIndex }])
+  }
+
+  eraseContextTokenRanges(ranges: readonly Range[]): Promise<void> {
+    return this._eraseContextTokenRanges(ranges)
+  }
+
+  async _eraseContextTokenRanges(ranges: readonly Range[]): Promise<void> {
+    this.contextTokens = this.contextTokens.filter((_, i) => !ranges.some(({ start, end }) => i >= start && i < end))
+  }
+
+  async *evaluateWithMetadata(tokens: readonly number[]): AsyncGenerator<{ token: number }, void, undefined> {
+    let next = [...tokens]
+    for (let token = 1; ; token++) {
+      this.contextTokens.push(...next)
+      next = [token]
+      yield { token }
+    }
+  }
+
+  async evaluateWithoutGeneratingNewTokens(tokens: readonly number[]): Promise<void> {
+    this.contextTokens.push(...tokens)
+  }
+
+  async controlledEvaluate(input: readonly number[]): Promise<unknown> {
+    this.contextTokens.push(...input)
+    return []
+  }
+}

@@ -1,0 +1,254 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { LlamaContextSequence, LlamaModel, Token } from 'node-llama-cpp'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { BlockManager } from '../../lib/block-manager.js'
+import { bindNodeLlamaCpp, describeNodeLlamaCpp } from '../../lib/connectors/node-llama-cpp/index.js'
+import { modelPath } from '../../scripts/models/cache.js'
+import { withCache } from './support/cache.js'
+import { createContext, greedy, largestDifference, loadModel, logitsAfter, promptOf } from './support/engine.js'
+
+const MiB = 1024 * 1024
+const BLOCK = 64
+
+let model: LlamaModel
+let prompt: Token[]
+let folder = ''
+
+beforeAll(async () => {
+  model = await loadModel(modelPath('tiny'))
+  prompt = promptOf(model, 1024)
+  folder = mkdtempSync(join(tmpdir(), 'kvtier-engine-'))
+})
+afterAll(async () => {
+  await model.dispose()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** The logits after the prompt's first `count` tokens, computed from nothing, split after `split` tokens. */
+async function recomputed(
+  sequence: LlamaContextSequence,
+  count: number,
+  split: number,
+): Promise<ReadonlyMap<Token, number>> {
+  await sequence.clearHistory()
+  if (split > 0) await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, split))
+  const logits = await logitsAfter(sequence, prompt.slice(split, count))
+  await sequence.clearHistory()
+  return logits
+}
+
+describe('what is not known to be what a fresh evaluation gives is not stored', () => {
+  test('tokens behind a range that was erased in the middle', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 512))
+      await sequence.eraseContextTokenRanges([{ start: 130, end: 200 }])
+      // Between the shift and the next evaluation even what is before it is left alone.
+      expect(await cache.offload(sequence)).toMatchObject({ blocks: 0 })
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(512, 600))
+      await cache.offload(sequence)
+      await cache.idle()
+      expect(cache.stats().blocksStored).toBe(2)
+      expect(await cache.prefetch(prompt)).toBe(2 * BLOCK)
+      // What the sequence has now is no prompt's prefix, and is found under no prompt.
+      expect(await cache.prefetch([...prompt.slice(0, 130), ...prompt.slice(200, 600)])).toBe(2 * BLOCK)
+    })
+    await context.dispose()
+  })
+
+  test('again what is evaluated after the doubtful tokens are gone', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 300))
+      await sequence.eraseContextTokenRanges([{ start: 100, end: 110 }])
+      await sequence.eraseContextTokenRanges([{ start: 90, end: sequence.nextTokenIndex }])
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(90, 256))
+      await cache.offload(sequence)
+      await cache.idle()
+      expect(await cache.prefetch(prompt)).toBe(256)
+    })
+    await context.dispose()
+  })
+
+  test('tokens that the engine shifted at the end of its context', async () => {
+    const context = await createContext(model, { contextSize: 256 })
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      await greedy(sequence, prompt.slice(0, 200), 100)
+      await cache.idle()
+      const { contextTokens } = sequence
+      expect(contextTokens.length).toBeLessThan(256)
+      await cache.offload(sequence)
+      expect(await cache.prefetch(contextTokens)).toBe(0)
+    })
+    await context.dispose()
+  })
+
+  test('a state that the caller loaded from a file, and one that was there before it was attached', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      const path = join(folder, 'state')
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 256))
+      await sequence.saveStateToFile(path)
+      cache.attach(sequence)
+      expect(await cache.offload(sequence)).toMatchObject({ blocks: 0 })
+      await sequence.clearHistory()
+      await sequence.loadStateFromFile(path, { acceptRisk: true })
+      expect(sequence.nextTokenIndex).toBe(256)
+      expect(await cache.offload(sequence)).toMatchObject({ blocks: 0 })
+      await sequence.clearHistory()
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 256))
+      await cache.idle()
+      expect(await cache.prefetch(prompt)).toBe(256)
+    })
+    await context.dispose()
+  })
+})
+
+describe('the answer is the recomputed one', () => {
+  test('when bytes of a held block were changed in memory', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ manager, cache, failures }) => {
+      const sequence = context.getSequence()
+      const expected = await recomputed(sequence, 600, 512)
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 512))
+      await cache.offload(sequence)
+      const reading = await manager.host.load(manager.sequence(prompt.slice(0, 513), { tenant: 'default' }))
+      expect(reading.result.tokens).toBe(512)
+      const bytes = reading.window(3)
+      bytes[1000] = (bytes[1000] ?? 0) ^ 1
+      reading.release()
+      await sequence.clearHistory()
+      await sequence.adaptStateToTokens(prompt.slice(0, 599), false)
+      expect(sequence.nextTokenIndex).toBe(0)
+      expect(cache.stats().skipped.lost).toBe(1)
+      expect(manager.stats().counters.lost).toBeGreaterThan(0)
+      expect(largestDifference(expected, await recomputed(sequence, 600, 512))).toBe(0)
+      // What is before the bad block is still there.
+      expect(await cache.prefetch(prompt)).toBe(512)
+      expect(failures).toEqual([])
+    })
+    await context.dispose()
+  })
+
+  test('when two sequences want one prefix at once', async () => {
+    const context = await createContext(model, { sequences: 2 })
+    await withCache(model, context, {}, async ({ cache }) => {
+      const [a, b] = [context.getSequence(), context.getSequence()]
+      const expected = await recomputed(a, 600, 512)
+      cache.attach(a)
+      cache.attach(b)
+      await a.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 512))
+      await cache.offload(a)
+      await a.clearHistory()
+      await Promise.all([a, b].map((sequence) => sequence.adaptStateToTokens(prompt.slice(0, 599), false)))
+      for (const sequence of [a, b]) {
+        expect(sequence.nextTokenIndex).toBe(512)
+        expect(largestDifference(expected, await logitsAfter(sequence, prompt.slice(512, 600)))).toBe(0)
+      }
+    })
+    await context.dispose()
+  })
+
+  test('when host memory holds less than the prompt and nothing is behind it', async () => {
+    const context = await createContext(model)
+    const manager = { host: { capacityBytes: 4 * BLOCK * 2048 } }
+    await withCache(model, context, { manager }, async ({ cache }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 512))
+      await cache.offload(sequence)
+      await sequence.clearHistory()
+      await sequence.adaptStateToTokens(prompt.slice(0, 599), false)
+      const held = sequence.nextTokenIndex
+      expect(held).toBeLessThanOrEqual(4 * BLOCK)
+      const logits = await logitsAfter(sequence, prompt.slice(held, 600))
+      cache.detach(sequence)
+      expect(largestDifference(logits, await recomputed(sequence, 600, held))).toBeLessThan(0.05)
+    })
+    await context.dispose()
+  })
+
+  test('when the manager was closed meanwhile', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ manager, cache, failures }) => {
+      const sequence = context.getSequence()
+      const expected = await recomputed(sequence, 300, 256)
+      cache.attach(sequence)
+      await manager.close()
+      await sequence.adaptStateToTokens(prompt.slice(0, 299), false)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 256))
+      await cache.idle()
+      expect(largestDifference(expected, await logitsAfter(sequence, prompt.slice(256, 300)))).toBe(0)
+      expect(failures.length).toBeGreaterThan(0)
+    })
+    await context.dispose()
+  })
+})
+
+describe('who asks for something that cannot be', () => {
+  test('is told that the manager is another model', async () => {
+    const context = await createContext(model)
+    const other = await loadModel(modelPath('mid'))
+    const otherContext = await createContext(other)
+    const manager = await BlockManager.open({
+      ...(await describeNodeLlamaCpp({ model: other, context: otherContext })),
+      host: { capacityBytes: 16 * MiB },
+    })
+    await expect(bindNodeLlamaCpp(manager, { model, context })).rejects.toMatchObject({
+      code: 'ERR_KV_LAYOUT_MISMATCH',
+    })
+    await expect(bindNodeLlamaCpp(manager, { model, context: otherContext })).rejects.toMatchObject({
+      code: 'ERR_KV_INVALID_VALUE',
+    })
+    await manager.close()
+    await other.dispose()
+    await context.dispose()
+  })
+
+  test.each(['context', 'model'] as const)(
+    'gets no crash when the %s is disposed during saves and loads',
+    async (what) => {
+      for (let round = 0; round < 4; round++) {
+        const ours = await loadModel(modelPath('tiny'))
+        const context = await createContext(ours, { sequences: 2 })
+        await withCache(ours, context, {}, async ({ cache }) => {
+          const [a, b] = [context.getSequence(), context.getSequence()]
+          cache.attach(a, { tenant: 'a' })
+          cache.attach(b, { tenant: 'b' })
+          await a.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 512))
+          await cache.offload(a)
+          await a.clearHistory()
+          await b.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 1024))
+          const working = [a.adaptStateToTokens(prompt.slice(0, 599), false), cache.offload(b)]
+          // Let them get under way, each round a little further.
+          for (let i = 0; i < round * 3; i++) await new Promise((resolve) => setImmediate(resolve))
+          await (what === 'model' ? ours.dispose() : context.dispose())
+          await Promise.allSettled(working)
+          expect(cache.stats().attached).toBe(0)
+        })
+        await ours.dispose()
+      }
+    },
+  )
+
+  test('is told that every sequence is taken, and can name one', async () => {
+    const context = await createContext(model)
+    const sequence = context.getSequence()
+    await expect(describeNodeLlamaCpp({ model, context })).rejects.toMatchObject({ code: 'ERR_KV_INVALID_VALUE' })
+    await withCache(model, context, { bind: { sequence } }, async ({ cache }) => {
+      expect(cache.enabled).toBe(true)
+      expect(sequence.nextTokenIndex).toBe(0)
+    })
+    await context.dispose()
+  })
+})

@@ -1,0 +1,83 @@
+import type { LlamaModel } from 'node-llama-cpp'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { modelPath } from '../../scripts/models/cache.js'
+import { withCache } from './support/cache.js'
+import {
+  createContext,
+  greedy,
+  largestDifference,
+  likeliest,
+  loadModel,
+  logitsAfter,
+  promptOf,
+} from './support/engine.js'
+
+const PROMPT_TOKENS = 2048
+const ANSWER_TOKENS = 48
+const PREFIXES = [64, 512, 1024, 1984]
+
+describe.each([
+  { name: 'window', difference: 2e-3, groups: ['full', 'window'] },
+  { name: 'hybrid', difference: 0, groups: ['full', 'state'] },
+])('the state of the model $name', ({ name, difference, groups }) => {
+  let model: LlamaModel
+
+  beforeAll(async () => {
+    model = await loadModel(modelPath(name))
+  })
+  afterAll(() => model.dispose())
+
+  test.each([true, false])('comes back where it was saved, flash attention %s', async (flashAttention) => {
+    const context = await createContext(model, { contextSize: PROMPT_TOKENS + 256, flashAttention, sequences: 2 })
+    await withCache(model, context, {}, async ({ manager, cache, failures }) => {
+      expect(cache.stats()).toMatchObject({ enabled: true, reason: '' })
+      expect(manager.layout.groups.map((group) => group.name)).toEqual(groups)
+      const [source, target] = [context.getSequence(), context.getSequence()]
+      let worst = 0
+      for (const [index, prefix] of PREFIXES.entries()) {
+        const prompt = promptOf(model, PROMPT_TOKENS, 50 + index)
+        cache.attach(source)
+        // An attached sequence stops at a block's end and is saved there.
+        await source.adaptStateToTokens(prompt.slice(0, prefix), false)
+        expect(source.nextTokenIndex).toBe(prefix)
+        cache.detach(source)
+        const logits = await logitsAfter(source, prompt.slice(prefix))
+        const answer = await greedy(source, [likeliest(logits)], ANSWER_TOKENS)
+        await source.clearHistory()
+
+        expect(await cache.onboard(target, prompt)).toMatchObject({ tokens: prefix, outcome: 'onboarded' })
+        expect(target.nextTokenIndex).toBe(prefix)
+        const again = await logitsAfter(target, prompt.slice(prefix))
+        worst = Math.max(worst, largestDifference(logits, again))
+        expect(largestDifference(logits, again), `prefix ${prefix}`).toBeLessThanOrEqual(difference)
+        expect(await greedy(target, [likeliest(again)], ANSWER_TOKENS), `prefix ${prefix}`).toEqual(answer)
+        await target.clearHistory()
+      }
+      process.stdout.write(`${name}: largest difference of a logit ${worst}\n`)
+      expect(cache.stats()).toMatchObject({ onboards: PREFIXES.length, boundaryStops: PREFIXES.length })
+      expect(failures).toEqual([])
+    })
+    await context.dispose()
+  })
+
+  test('comes back in a chat, whose other users come between, with fewer tokens evaluated', async () => {
+    const context = await createContext(model, { contextSize: PROMPT_TOKENS })
+    await withCache(model, context, {}, async ({ cache, failures }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      const prompt = promptOf(model, 700, 70)
+      const other = promptOf(model, 300, 71)
+      const serve = async (tokens: typeof prompt): Promise<number> => {
+        await sequence.adaptStateToTokens(tokens.slice(0, -1), false)
+        await greedy(sequence, tokens.slice(sequence.nextTokenIndex), 8)
+        await cache.idle()
+        return cache.stats().tokensOnboarded
+      }
+      await serve(prompt)
+      await serve(other)
+      expect(await serve([...prompt, ...promptOf(model, 100, 72)])).toBeGreaterThanOrEqual(640)
+      expect(failures).toEqual([])
+    })
+    await context.dispose()
+  })
+})

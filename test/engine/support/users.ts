@@ -1,0 +1,52 @@
+/** Many users of one server, as tokens: a shared system prompt, and turns of fixed lengths. */
+import type { LlamaContextSequence, LlamaModel, Token } from 'node-llama-cpp'
+import { greedy, promptOf } from './engine.js'
+
+/** Tokens of the shared prompt, of a user's turn and of an answer; 31,104 prompt tokens in all. */
+export const USERS = { count: 8, turns: 3, system: 1024, turn: 120, answer: 32 } as const
+
+/** What a run of all users gave. */
+export interface UsersRun {
+  /** The answers, in the order of the requests. */
+  readonly answers: readonly (readonly Token[])[]
+  /** Tokens of all prompts. */
+  readonly promptTokens: number
+  /** Tokens that the engine evaluated before the first token of an answer. */
+  readonly evaluated: number
+}
+
+/**
+ * Serves every user's turns round robin on one sequence.
+ *
+ * @param before - makes the sequence ready for a prompt: what a server would do there
+ * @param asUser - called with the user's number before each request
+ */
+export async function serveUsers(
+  model: LlamaModel,
+  sequence: LlamaContextSequence,
+  before: (prompt: readonly Token[]) => Promise<void>,
+  asUser: (user: number) => void | Promise<void> = () => undefined,
+): Promise<UsersRun> {
+  const system = promptOf(model, USERS.system, 99)
+  const histories: Token[][] = Array.from({ length: USERS.count }, () => [...system])
+  const answers: Token[][] = []
+  let promptTokens = 0
+  let evaluated = 0
+  for (let turn = 0; turn < USERS.turns; turn++) {
+    for (const [user, history] of histories.entries()) {
+      await asUser(user)
+      history.push(...promptOf(model, USERS.turn, 1000 + turn * USERS.count + user))
+      promptTokens += history.length
+      await before(history)
+      const meter = sequence.tokenMeter.getState()
+      const rest = history.slice(sequence.nextTokenIndex)
+      const answer = await greedy(sequence, rest, USERS.answer)
+      const { usedInputTokens, usedOutputTokens } = sequence.tokenMeter.diff(meter)
+      // Beside the prompt, every token of the answer but the last was evaluated.
+      evaluated += usedInputTokens + usedOutputTokens - (answer.length - 1)
+      history.push(...answer)
+      answers.push(answer)
+    }
+  }
+  return { answers, promptTokens, evaluated }
+}
