@@ -53,7 +53,8 @@ export async function probe(manager: BlockManager, target: CheckedTarget, images
           counters: zeroCacheCounters(),
         }
         const same = await images.with(async (built) => {
-          await rebuild(found, sequence, read, built)
+          // What is only tried out does not count.
+          await rebuild({ ...found, counters: zeroCacheCounters() }, sequence, read, built)
           return await built.equals(saved)
         })
         if (same) return { context: found, reason: '' } as const
