@@ -1,18 +1,73 @@
 /**
  * From a manager and a context to a cache.
  */
-import type { BlockManager } from '../../block-manager.js'
-import { integer, invalidValue, optionsOf } from '../../errors.js'
+import { BlockManager } from '../../block-manager.js'
+import { integer, invalidValue, isKvError, optionsOf } from '../../errors.js'
+import { MIN_SECRET_BYTES, saltOf } from '../../identity/salt.js'
+import type { ManagerOptions } from '../../options.js'
 import { NodeLlamaCppCache } from './cache.js'
-import type { BindOptions } from './cache-options.js'
+import type { BindOptions, CacheDefaults } from './cache-options.js'
 import type { BlockMeta } from './context.js'
-import { checkTarget, TARGET_FIELDS } from './describe.js'
+import {
+  type CheckedTarget,
+  checkTarget,
+  type DescribeOptions,
+  describeNodeLlamaCpp,
+  type NodeLlamaCppModel,
+  TARGET_FIELDS,
+} from './describe.js'
 import { probe } from './probe.js'
 import { StateImages } from './state-images.js'
 
 const BIND_FIELDS = [...TARGET_FIELDS, 'tenant', 'minGainTokens', 'onboardWhen', 'saveAt']
 /** Images that are kept between requests: one is read from while another is written. */
 const IMAGES = 2
+
+/** Options of a bind that were checked. */
+interface CheckedBind {
+  readonly target: CheckedTarget
+  /** `minGainTokens` is null where it is one block. */
+  readonly options: Omit<CacheDefaults, 'minGainTokens'> & { readonly minGainTokens: number | null }
+}
+
+function checkBind(options: BindOptions): CheckedBind {
+  const given = optionsOf('options', options, BIND_FIELDS)
+  const target = checkTarget(given)
+  const saveAt = given.saveAt ?? 'turn-end'
+  if (saveAt !== 'turn-end' && saveAt !== 'before-eviction') {
+    invalidValue('saveAt', "'turn-end' or 'before-eviction'", saveAt)
+  }
+  const onboardWhen = given.onboardWhen ?? 'faster'
+  if (onboardWhen !== 'faster' && onboardWhen !== 'held') {
+    invalidValue('onboardWhen', "'faster' or 'held'", onboardWhen)
+  }
+  const minGainTokens = given.minGainTokens === undefined ? null : integer('minGainTokens', given.minGainTokens, 1)
+  const tenant = (given.tenant ?? 'default') as BlockMeta['tenant']
+  // A wrong one is to be told here, whatever secret a manager has.
+  saltOf(new Uint8Array(MIN_SECRET_BYTES), tenant)
+  return { target, options: { tenant, minGainTokens, saveAt, onboardWhen } }
+}
+
+async function bind(manager: BlockManager, ownsManager: boolean, checked: CheckedBind): Promise<NodeLlamaCppCache> {
+  const { target, options } = checked
+  const { binding, completions } = manager.internals.context
+  const images = new StateImages(binding, completions, IMAGES)
+  try {
+    const { context, reason } = await probe(manager, target, images)
+    return new NodeLlamaCppCache({
+      manager,
+      ownsManager,
+      engine: target.context,
+      images,
+      context,
+      reason,
+      options: { ...options, minGainTokens: options.minGainTokens ?? manager.layout.tokensPerBlock },
+    })
+  } catch (error) {
+    await images.close()
+    throw error
+  }
+}
 
 /**
  * Binds a node-llama-cpp context to a block manager. Saves a state of two blocks on a spare sequence, cuts it, puts it
@@ -31,34 +86,62 @@ const IMAGES = 2
  * ERR_KV_INVALID_VALUE naming the option; ERR_KV_CLOSED; ERR_KV_UNSUPPORTED for an engine without what this needs
  */
 export async function bindNodeLlamaCpp(manager: BlockManager, options: BindOptions): Promise<NodeLlamaCppCache> {
-  const given = optionsOf('options', options, BIND_FIELDS)
-  const target = checkTarget(given)
-  const saveAt = given.saveAt ?? 'turn-end'
-  if (saveAt !== 'turn-end' && saveAt !== 'before-eviction') {
-    invalidValue('saveAt', "'turn-end' or 'before-eviction'", saveAt)
-  }
-  const onboardWhen = given.onboardWhen ?? 'faster'
-  if (onboardWhen !== 'faster' && onboardWhen !== 'held') {
-    invalidValue('onboardWhen', "'faster' or 'held'", onboardWhen)
-  }
-  const { tokensPerBlock } = manager.layout
-  const minGainTokens = integer('minGainTokens', given.minGainTokens ?? tokensPerBlock, 1)
-  const tenant = (given.tenant ?? 'default') as BlockMeta['tenant']
-  manager.sequence([], { tenant })
-  const { binding, completions } = manager.internals.context
-  const images = new StateImages(binding, completions, IMAGES)
+  return await bind(manager, false, checkBind(options))
+}
+
+/** What {@link openNodeLlamaCpp} takes: what a bind takes, and the tiers of the manager. */
+export interface OpenOptions
+  extends BindOptions,
+    Pick<DescribeOptions, 'tokensPerBlock'>,
+    Omit<ManagerOptions, 'layout' | 'model' | 'device'> {}
+
+/**
+ * Opens a block manager for a node-llama-cpp context and binds it: `describeNodeLlamaCpp`, `BlockManager.open` and
+ * {@link bindNodeLlamaCpp} in one. Closing the cache closes the manager. Where the engine's state cannot be cut into blocks
+ * there is no manager, and the cache is off and says why: sequences work as without it.
+ *
+ * @example
+ * ```ts
+ * const cache = await openNodeLlamaCpp({
+ *   model,
+ *   context,
+ *   host: { capacityBytes: 2 * GiB },
+ *   disk: { directory: './kv-cache', capacityBytes: 20 * GiB },
+ * })
+ * cache.attach(sequence, { tenant: 'alice' })
+ * ```
+ * @throws KvError as `describeNodeLlamaCpp`, but for ERR_KV_UNSUPPORTED_MODEL, and as `BlockManager.open`. Nothing stays open
+ * when it throws
+ */
+export async function openNodeLlamaCpp(options: OpenOptions): Promise<NodeLlamaCppCache> {
+  const { model, context, modelPath, lora, sequence, tenant, minGainTokens, onboardWhen, saveAt, ...rest } = options
+  const target = withoutUndefined({ model, context, modelPath, lora, sequence })
+  const checked = checkBind(withoutUndefined({ ...target, tenant, minGainTokens, onboardWhen, saveAt }) as BindOptions)
+  const { tokensPerBlock, ...tiers } = rest
+  let described: NodeLlamaCppModel
   try {
-    const { context, reason } = await probe(manager, target, images)
-    return new NodeLlamaCppCache({
-      manager,
-      engine: target.context,
-      images,
-      context,
-      reason,
-      options: { tenant, minGainTokens, saveAt, onboardWhen },
-    })
+    described = await describeNodeLlamaCpp(withoutUndefined({ ...target, tokensPerBlock }) as DescribeOptions)
   } catch (error) {
-    await images.close()
+    if (!isKvError(error, 'ERR_KV_UNSUPPORTED_MODEL')) throw error
+    return new NodeLlamaCppCache({
+      manager: null,
+      ownsManager: true,
+      engine: checked.target.context,
+      images: null,
+      context: null,
+      reason: error.message,
+      options: { ...checked.options, minGainTokens: checked.options.minGainTokens ?? 1 },
+    })
+  }
+  const manager = await BlockManager.open({ ...tiers, ...described })
+  try {
+    return await bind(manager, true, checked)
+  } catch (error) {
+    await manager.close()
     throw error
   }
+}
+
+function withoutUndefined<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T
 }

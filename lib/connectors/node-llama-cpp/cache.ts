@@ -41,9 +41,10 @@ interface Entry {
 
 /** Keeps the KV of one node-llama-cpp context in a block manager's tiers. Made by `bindNodeLlamaCpp`. */
 export class NodeLlamaCppCache {
-  readonly #manager: BlockManager
+  readonly #manager: BlockManager | null
+  readonly #ownsManager: boolean
   readonly #engine: EngineContext
-  readonly #images: StateImages
+  readonly #images: StateImages | null
   readonly #context: CacheContext | null
   readonly #options: CacheDefaults
   readonly #entries = new Map<EngineSequence, Entry>()
@@ -56,19 +57,29 @@ export class NodeLlamaCppCache {
 
   /** @internal Use `bindNodeLlamaCpp`. */
   constructor(parts: {
-    readonly manager: BlockManager
+    readonly manager: BlockManager | null
+    /** The cache closes the manager when it is closed. */
+    readonly ownsManager: boolean
     readonly engine: EngineContext
-    readonly images: StateImages
+    readonly images: StateImages | null
     readonly context: CacheContext | null
     readonly reason: string
     readonly options: CacheDefaults
   }) {
     this.#manager = parts.manager
+    this.#ownsManager = parts.ownsManager
     this.#engine = parts.engine
     this.#images = parts.images
     this.#context = parts.context
     this.#reason = parts.reason
     this.#options = parts.options
+    // When whoever made it could listen.
+    if (this.#reason !== '') setImmediate(() => this.#events.emit('disabled', { reason: this.#reason }))
+  }
+
+  /** What keeps the blocks; null where this engine's state cannot be cut into blocks. */
+  get manager(): BlockManager | null {
+    return this.#manager
   }
 
   /** Whether blocks are used; `stats().reason` says why not. */
@@ -94,7 +105,7 @@ export class NodeLlamaCppCache {
     known?.forget()
     const meta = this.#metaOf(options)
     // Wrong ones are to be told here, not in the middle of a chat.
-    this.#manager.sequence([], meta)
+    this.#manager?.sequence([], meta)
     const entry = this.#track(sequence, meta, true)
     if (trusted && known.tracked.storable === sequence.nextTokenIndex) entry.tracked.trust()
     return {
@@ -177,7 +188,7 @@ export class NodeLlamaCppCache {
     const meta = this.#metaOf({ ...(options.tenant === undefined ? {} : { tenant: options.tenant }) })
     if (!this.enabled || this.#context === null) return 0
     const blockSequence = sequenceOf(this.#context, [...tokens, 0], meta)
-    const reading = await this.#manager.host.load(blockSequence, checkLimits(given))
+    const reading = await this.#context.manager.host.load(blockSequence, checkLimits(given))
     reading.release()
     return reading.result.tokens
   }
@@ -220,13 +231,17 @@ export class NodeLlamaCppCache {
     while (this.#background.size > 0) await Promise.all(this.#background)
   }
 
-  /** Detaches every sequence and ends what is under way. The manager, the context and the model stay open. */
+  /**
+   * Detaches every sequence and ends what is under way. The context and the model stay open, and so does the manager unless
+   * it was opened with the cache.
+   */
   async close(): Promise<void> {
     if (this.#closed) return
     await this.idle()
     this.#closed = true
     for (const entry of [...this.#entries.values()]) entry.forget()
-    await this.#images.close()
+    await this.#images?.close()
+    if (this.#ownsManager) await this.#manager?.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -242,6 +257,7 @@ export class NodeLlamaCppCache {
   }
 
   #hasDisk(): boolean {
+    if (this.#manager === null) return false
     return this.#manager.internals.context.groups.some(({ tiers }) => tiers[DISK].storage !== null)
   }
 
@@ -372,7 +388,7 @@ export class NodeLlamaCppCache {
   }
 
   async #write(outcome: OffloadOutcome, limits: TransferLimits): Promise<void> {
-    if (outcome.stored === null) return
+    if (outcome.stored === null || this.#manager === null) return
     try {
       const reason = await this.#manager.host.persist(outcome.stored, limits)
       if (reason !== '') this.#events.emit('failed', { what: 'write', code: 'ERR_KV_IO', message: reason })

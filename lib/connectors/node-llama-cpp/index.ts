@@ -1,7 +1,7 @@
 /**
  * The connector for node-llama-cpp: `kvtier/connectors/node-llama-cpp`. The public names and nothing else.
  */
-export { bindNodeLlamaCpp } from './bind.js'
+export { bindNodeLlamaCpp, type OpenOptions, openNodeLlamaCpp } from './bind.js'
 export type { NodeLlamaCppCache } from './cache.js'
 export type {
   Attachment,
