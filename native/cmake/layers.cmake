@@ -1,5 +1,6 @@
-# kvtier_layer(name [USES layer...]): a static library of the sources in native/<name>/, or an interface library while
-# there are none. The binding is not a library: each addon compiles it with its own definitions.
+# kvtier_layer(name [SMALL] [USES layer...]): a static library of the sources in native/<name>/, or an interface library while
+# there are none. SMALL: compiled for size, for what calls the system or checks arguments and loops over no payload. The
+# binding is not a library: each addon compiles it with its own definitions.
 # kvtier_addon(target OUTPUT folder SOURCES ... [DEFINES ...]): an addon in <build>/<folder>.
 set(kvtier_processor ${CMAKE_SYSTEM_PROCESSOR})
 if(CMAKE_OSX_ARCHITECTURES)
@@ -7,7 +8,7 @@ if(CMAKE_OSX_ARCHITECTURES)
 endif()
 
 function(kvtier_layer name)
-  cmake_parse_arguments(LAYER "" "" "USES" ${ARGN})
+  cmake_parse_arguments(LAYER "SMALL" "" "USES" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cc)
   list(SORT sources)
   if(kvtier_processor MATCHES "^(x86_64|AMD64)$")
@@ -22,6 +23,9 @@ function(kvtier_layer name)
   list(FILTER sources EXCLUDE REGEX "${for_others}\\.cc$")
   if(NOT KVTIER_CUDA_API STREQUAL "runtime")
     list(FILTER sources EXCLUDE REGEX "/cuda_runtime\\.cc$")
+  endif()
+  if(LAYER_SMALL AND CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT KVTIER_SANITIZE)
+    set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS -Os)
   endif()
   foreach(source IN LISTS sources)
     if(source MATCHES "_avx2\\.cc$")
