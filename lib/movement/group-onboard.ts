@@ -12,7 +12,7 @@ import { noteDeviceLost } from './device-state.js'
 import type { CapturedFence } from './fence.js'
 import type { ReadyOffer } from './layer-events.js'
 import { type FullMatch, firstNeeded, nearestTier } from './match.js'
-import { type NativeBatch, startBatch, tierFailureOf } from './native-batch.js'
+import { type BatchOutcomes, type NativeBatch, startBatch, tierFailureOf } from './native-batch.js'
 import { Pins } from './pins.js'
 import { takeRoomNow } from './room.js'
 import type { Outcomes, TransferControl } from './transfer.js'
@@ -249,7 +249,7 @@ export class GroupOnboard {
         this.#outcomes.fail(i, ERROR_CODES[code] as ErrorCode, result.message)
       }
     })
-    this.#count(leg, result.codes, corrupt.length, result.message)
+    this.#count(leg, result, corrupt.length)
     for (const entry of corrupt) this.#lose(entry)
     if (failed.length === 0) endPending()
   }
@@ -310,7 +310,7 @@ export class GroupOnboard {
     return this.#plan.to === 'device' && this.#plan.into === null
   }
 
-  #count(leg: Leg, codes: Uint8Array, corrupt: number, message: string): void {
+  #count(leg: Leg, { codes, gpuFailed, message }: BatchOutcomes, corrupt: number): void {
     const { counters, events } = this.#context
     let arrived = 0
     for (const code of codes) if (code === CODE.OK) arrived++
@@ -331,7 +331,8 @@ export class GroupOnboard {
     }
     counters.transferFailures += failed - corrupt
     if (failure === null || failure === 'ERR_KV_DEVICE_LOST') return
-    events.emit('tierFailed', { tier: this.#suspect(leg), code: failure, message })
+    const onGpu = gpuFailed[codes.indexOf(CODE[failure])] === 1
+    events.emit('tierFailed', { tier: onGpu ? 'device' : this.#suspect(leg), code: failure, message })
   }
 
   /** The tier that most likely failed a leg. */

@@ -5,10 +5,15 @@ import type { ErrorCode } from '../errors.js'
 import type { Completions } from '../native/completions.js'
 import { CODE, ERROR_CODES } from '../native/generated.js'
 
+/** The stage of a block that a GPU failed to move; see BindingSettings.completions. */
+const ON_GPU = 1
+
 /** Outcomes of a native batch. */
 export interface BatchOutcomes {
   /** Index into the code list, one a block. */
   readonly codes: Uint8Array
+  /** Whether it was a GPU on the way that failed, one a block: 1, or 0. */
+  readonly gpuFailed: Uint8Array
   /** The first failure's message; empty when there was none. */
   readonly message: string
 }
@@ -60,8 +65,12 @@ export function startBatch(
     onReady,
     onDone: (outcomes, code, message) => {
       const codes = new Uint8Array(count)
-      for (let i = 0; i < count; i++) codes[i] = (outcomes[i] ?? code) & 0xff
-      resolveDone({ codes, message })
+      const gpuFailed = new Uint8Array(count)
+      for (let i = 0; i < count; i++) {
+        codes[i] = (outcomes[i] ?? code) & 0xff
+        gpuFailed[i] = (outcomes[i] ?? 0) >>> 8 === ON_GPU ? 1 : 0
+      }
+      resolveDone({ codes, gpuFailed, message })
     },
     onSettled: () => resolveSettled(),
   })

@@ -61,7 +61,7 @@ export interface BindingSettings {
    * Memory the addon writes completions into before it calls `settle`. One record after the other:
    * `[ticket, phase, code, count, ...ceil(count / 2) words of outcomes]`. `phase`: bit 0 = done (outcomes follow), bit 1 =
    * settled, bit 2 = ready (see {@link TransferRequest.ready}). `code` is the index of the call's own status in the generated code list. An outcome is 16 bits, low half
-   * first: `code | stage << 8`, stage 0 = nothing holds the block, 2 = the target holds it.
+   * first: `code | stage << 8`, stage 0 = nothing holds the block, 1 = neither, for a GPU failed on the way, 2 = the target holds it.
    *
    * At least 64 words. A transfer may have `(length - 4) * 2` blocks, and never more than LIMITS.maxBlocksPerTransfer.
    * Its buffer must stay attached and must not be resizable. When it is detached all the same, an uncaught exception

@@ -9,6 +9,7 @@ namespace kvtier {
 
 enum class Stage : std::uint8_t {
   kNowhere = 0,  // a miss, or a check that keeps nothing
+  kOnGpu = 1,    // a miss: a GPU failed that was to copy, hash or read it, not the disk or memory at the other end
   kTarget = 2,   // the target holds the block
 };
 

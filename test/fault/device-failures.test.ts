@@ -42,3 +42,28 @@ test.each(ERRORS)('a copy that fails (error %d) is told as %s of the device, eac
     expect(await load(manager, sequence)).toMatchObject({ tokens: 16, wrong: 0 })
   })
 })
+
+test.each(ERRORS)(
+  'a copy from disk that fails (error %d) is told as %s of the device, not of the disk',
+  async (error, code) => {
+    await withManager({ device: DEVICE }, async (manager) => {
+      const heard: unknown[] = []
+      manager.on('tierFailed', (event) => void heard.push([event.tier, event.code]))
+      const sequence = manager.sequence(tokens(1, 16), { tenant: 'a' })
+      expect((await store(manager, sequence, { until: 'disk' })).tokens).toBe(16)
+      emptyDevice(manager)
+      const others = await manager.host.reserve(manager.sequence(tokens(2, 64), { tenant: 'b' }))
+      others.release()
+      expect(sequence.match().byTier).toMatchObject({ device: 0, host: 0, disk: 16 })
+      sim.failCall('cuMemcpyHtoDAsync', 1, error, 0)
+      const transfer = sequence.onboard({ after: fence.quiet() })
+      const result = await transfer.done
+      expect(result.code(0)).toBe(code)
+      result.pin?.release()
+      await transfer.settled
+      expect(heard).toEqual([['device', code]])
+      sim.failNothing()
+      expect(await load(manager, sequence)).toMatchObject({ tokens: 16, wrong: 0 })
+    })
+  },
+)

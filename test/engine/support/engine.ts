@@ -32,12 +32,12 @@ export async function loadModel(modelPath: string): Promise<LlamaModel> {
   return (await llama()).loadModel({ modelPath })
 }
 
-/** A context of 2,048 tokens a sequence, computed by two threads in batches of 512 where nothing else is asked for. */
+/** A context of 2,048 tokens a sequence, computed by one thread in batches of 512 where nothing else is asked for. */
 export async function createContext(
   model: LlamaModel,
   options: Parameters<LlamaModel['createContext']>[0] = {},
 ): Promise<LlamaContext> {
-  const context = await model.createContext({ contextSize: 2048, sequences: 1, batchSize: 512, threads: 2, ...options })
+  const context = await model.createContext({ contextSize: 2048, sequences: 1, batchSize: 512, threads: 1, ...options })
   // A context that is collected without this keeps its model from being disposed.
   onTestFinished(() => context.dispose())
   return context
