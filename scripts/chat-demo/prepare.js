@@ -32,11 +32,11 @@ function ensureKvtier() {
 
 /**
  * @param {string | null} model - a GGUF file; null: the made one
- * @param {(text: string) => void} step - is told how far a model that is being made has come
+ * @param {(text: string) => void} [step] - is told how far a model that is being made has come
  * @returns {string} the model's file
  * @throws PrepareError
  */
-export function prepare(model, step) {
+export function prepare(model, step = () => {}) {
   ensureKvtier()
   const engine = ensureEngine()
   if (engine.state !== 'ready') {
