@@ -13,7 +13,12 @@ export default defineConfig({
   root,
   cacheDir: `${root}build/vitest-engine`,
   resolve: {
-    alias: [{ find: /^node-llama-cpp$/, replacement: `${root}test/engine/node_modules/node-llama-cpp/dist/index.js` }],
+    alias: [
+      { find: /^node-llama-cpp$/, replacement: `${root}test/engine/node_modules/node-llama-cpp/dist/index.js` },
+      // The example imports kvtier by its name.
+      { find: /^kvtier$/, replacement: `${root}lib/index.ts` },
+      { find: /^kvtier\/connectors\/(.*)$/, replacement: `${root}lib/connectors/$1/index.ts` },
+    ],
   },
   test: {
     name: 'engine',
