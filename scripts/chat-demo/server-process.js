@@ -79,7 +79,6 @@ export class ServerProcess {
   async kill() {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     const ended = once(this.#child, 'exit')
-    this.#waiting = null
     this.#child.kill('SIGKILL')
     await ended
   }

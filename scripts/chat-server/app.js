@@ -121,6 +121,16 @@ export async function createApp(engine, { model }) {
   const { fastify } = await loadFastify()
   const app = fastify({ bodyLimit: BODY_LIMIT, logger: false })
 
+  // A connection whose answer was under way when the end began would be kept for the client's next request.
+  let isClosing = false
+  app.addHook('preClose', (done) => {
+    isClosing = true
+    done()
+  })
+  app.addHook('onResponse', (request, _reply, done) => {
+    if (isClosing) request.raw.socket.destroySoon()
+    done()
+  })
   app.setErrorHandler((error, _request, reply) => {
     const { status, body } = errorOf(error)
     if (status === 429 || status === 503) reply.header('retry-after', '1')
