@@ -9,6 +9,7 @@
  * --port N           0: any that is free (default: 8080)
  * --sequences N      requests that are answered at a time (default: 2)
  * --context N        tokens of each (default: 4096)
+ * --threads N        that compute (default: the engine's choice)
  * --directory PATH   the disk tier (default: kvtier-chat-server in the folder for temporary files)
  * --host MIB         host memory for blocks (default: 256)
  * --disk MIB         disk for blocks (default: 1024)
@@ -39,6 +40,7 @@ async function main(options) {
     disk: options.disk,
     share: options.share,
     mostWaiting: options.waiting,
+    ...(options.threads === null ? {} : { threads: options.threads }),
   })
   const model = basename(modelPath, '.gguf')
   const app = await createApp(engine, { model })

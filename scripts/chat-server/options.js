@@ -14,7 +14,7 @@ export class UsageError extends Error {}
  * `model`: a GGUF file, or null for the made one. `host` and `disk` in bytes.
  *
  * @typedef {{ address: string, port: number, model: string | null, sequences: number, context: number, directory: string,
- *   host: number, disk: number, waiting: number, share: boolean, graceMs: number, help: boolean }} Options
+ *   threads: number | null, host: number, disk: number, waiting: number, share: boolean, graceMs: number, help: boolean }} Options
  */
 
 const MiB = 1024 * 1024
@@ -46,6 +46,7 @@ function parse(args) {
         model: { type: 'string' },
         sequences: { type: 'string', default: '2' },
         context: { type: 'string', default: '4096' },
+        threads: { type: 'string' },
         directory: { type: 'string', default: join(tmpdir(), 'kvtier-chat-server') },
         host: { type: 'string', default: '256' },
         disk: { type: 'string', default: '1024' },
@@ -77,6 +78,7 @@ export function readOptions(args) {
     model,
     sequences: wholeNumber('sequences', values.sequences, 1, 64),
     context: wholeNumber('context', values.context, 256, 1_048_576),
+    threads: values.threads === undefined ? null : wholeNumber('threads', values.threads, 1, 1024),
     directory: resolve(values.directory),
     host: wholeNumber('host', values.host, 1, 1_048_576) * MiB,
     disk: wholeNumber('disk', values.disk, 1, 67_108_864) * MiB,

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import { type ChatServer, MODEL, withChatServer } from './support/chat-server.js'
+import { withDirectory } from '../support/manager.js'
+import { type ChatServer, MODEL, readAnswer, startExample, withChatServer } from './support/chat-server.js'
 
 const BLOCK = 64
 const SYSTEM = { role: 'system', content: 'You answer the letters that reach a public library. '.repeat(8) }
@@ -231,5 +232,46 @@ describe('the end of the server', () => {
       expect(text).not.toContain('[DONE]')
       await closed
     })
+  })
+})
+
+describe('the example as it is called', () => {
+  test('ends at SIGTERM when its answer is given, and knows the conversation when it is started again', async () => {
+    await withDirectory(async (directory) => {
+      const conversation = next(FIXED, 'It is on the second shelf.')
+      const known: number[] = []
+      for (const body of [FIXED, conversation]) {
+        const program = startExample(['--port', '0', '--directory', directory, '--threads', '1', '--grace', '600'])
+        const url = await program.url
+        const response = await fetch(url, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ ...body, stream: true }),
+        })
+        program.child.kill('SIGTERM')
+        const { status, finish, tokens } = await readAnswer(response)
+        expect({ status, finish }).toEqual({ status: 200, finish: 'length' })
+        known.push(tokens.disk)
+        expect(await program.end).toMatchObject({ code: 0, signal: null, stderr: 'ending ...\nended\n' })
+      }
+      expect(known[0]).toBe(0)
+      expect(known[1]).toBeGreaterThanOrEqual(6 * BLOCK)
+    })
+  })
+
+  test.each([
+    [['--port', '70000'], /--port takes a whole number from 0 to 65535, not '70000'/],
+    [['--model', '/nowhere/model.gguf'], /--model names no file/],
+    [['--what'], /--what/],
+  ])('ends with 2 for %j, and says why', async (args, message) => {
+    const { code, stdout, stderr } = await startExample(args).end
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+  })
+
+  test('has a help', async () => {
+    const { code, stdout } = await startExample(['--help']).end
+    expect(code).toBe(0)
+    for (const option of ['--model PATH', '--sequences N', '--share']) expect(stdout).toContain(option)
   })
 })

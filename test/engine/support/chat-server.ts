@@ -1,10 +1,14 @@
 /** The example's endpoint for tests: on a free port, with the tiny model, ended after the test. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import type { FastifyInstance } from 'fastify'
 import { createApp } from '../../../scripts/chat-server/app.js'
 import { ChatEngine } from '../../../scripts/chat-server/chat-engine.js'
 import { modelPath } from '../../../scripts/models/cache.js'
+import { type ChildEnd, endOf } from '../../support/child.js'
 import { withDirectory } from '../../support/manager.js'
 
+const MAIN = fileURLToPath(new URL('../../../scripts/chat-server/main.js', import.meta.url))
 const MiB = 1024 * 1024
 
 /** The model's name at the endpoint. */
@@ -112,6 +116,25 @@ export async function readAnswer(response: Response): Promise<Answer> {
     finish: chunks.findLast(({ choices }) => choices?.length === 1)?.choices?.[0]?.finish_reason ?? null,
     usage: chunks.at(-1)?.usage,
   }
+}
+
+/** Starts the example's program; `url`: where chats are answered, as it says when it is ready. */
+export function startExample(args: readonly string[]): {
+  child: ChildProcess
+  url: Promise<string>
+  end: Promise<ChildEnd>
+} {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const end = endOf(child)
+  const url = new Promise<string>((resolve, reject) => {
+    child.stdout?.on('data', (data: Buffer) => {
+      const found = /http:\S+completions/.exec(data.toString())
+      if (found !== null) resolve(found[0])
+    })
+    end.then(({ stderr }) => reject(new Error(`The example ended before it was ready: ${stderr}`)), reject)
+  })
+  url.catch(() => undefined)
+  return { child, url, end }
 }
 
 interface Completion {
