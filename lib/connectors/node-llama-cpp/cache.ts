@@ -118,7 +118,10 @@ export class NodeLlamaCppCache {
     }
   }
 
-  /** Lets the engine's own methods do their work again; does nothing for a sequence that is not attached. */
+  /**
+   * Lets the engine's own methods do their work again; does nothing for a sequence that is not attached. A save that has
+   * not begun is left out: `offload` before it stores what the last turn brought.
+   */
   detach(sequence: EngineSequence): void {
     this.#entries.get(sequence)?.forget()
   }
@@ -405,7 +408,9 @@ export class NodeLlamaCppCache {
       new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
         await entry.tracked.alone(async () => {
           entry.saveDue = false
-          if (!entry.tracked.evaluating) await this.#store(entry, {}, true)
+          // Of a sequence that was detached meanwhile nobody knows any more what is done with it, and for whom.
+          const isWatched = this.#entries.get(entry.tracked.sequence) === entry
+          if (isWatched && !entry.tracked.evaluating) await this.#store(entry, {}, true)
         })
       }),
     )
