@@ -16,17 +16,22 @@ export class PrepareError extends Error {
   }
 }
 
-/** Builds what is missing of kvtier; where not even its tools are there, `npm ci` installs and builds all of it. */
+/** @param {string} name @param {readonly string[]} options @returns {boolean} */
+function script(name, options) {
+  return run(process.execPath, [join(root, 'scripts', name), ...options])
+}
+
+/** Installs and builds what is missing of kvtier, and nothing that only its tests need. */
 function ensureKvtier() {
   const hasTools = existsSync(tool('tsc'))
   const isBuilt =
     existsSync(join(root, 'dist', 'index.js')) && existsSync(join(root, 'build', 'Release', 'kvtier.node'))
   if (hasTools && isBuilt) return
-  console.error(hasTools ? 'Building kvtier ...' : 'Installing and building kvtier ...')
-  const ok = hasTools
-    ? run(process.execPath, [join(root, 'scripts', 'build.js'), '--native', '--addon-only']) &&
-      run(process.execPath, [join(root, 'scripts', 'build.js'), '--js'])
-    : run('npm', ['ci', '--no-audit', '--no-fund'])
+  console.error('Building kvtier, which takes a minute or two ...')
+  const ok =
+    (hasTools || run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel', 'error'])) &&
+    script('build.js', ['--native', '--addon-only']) &&
+    script('build.js', ['--js'])
   if (!ok) throw new PrepareError('kvtier could not be built; what is missing is named above.')
 }
 
