@@ -1,7 +1,7 @@
 /**
- * `node scripts/engine.js install`: node-llama-cpp for the engine tests, the chat demo and the engine benchmarks, in
- * test/engine/node_modules and nowhere else: its CPU build only, without install scripts, about 85 MB. Does nothing where
- * it is installed already as test/engine/package-lock.json says.
+ * `node scripts/engine.js install`: node-llama-cpp for the engine tests, the chat demo and the engine benchmarks, and
+ * Fastify for the example, in test/engine/node_modules and nowhere else: the engine's CPU build only, without install
+ * scripts, about 100 MB in all. Does nothing where it is installed already as test/engine/package-lock.json says.
  *
  * Ends with 0 where it is there, with 3 where this machine cannot have it (no registry, another platform), with 1 where
  * installing failed.
@@ -73,7 +73,7 @@ export function ensureEngine({ folder = engineFolder, npm = 'npm' } = {}) {
   const reason = unsupported()
   if (reason !== undefined) return { state: 'unavailable', reason }
   if (isEngineInstalled(folder)) return { state: 'ready', installed: false }
-  console.log('Installing node-llama-cpp for the engine tests (about 85 MB) ...')
+  console.log('Installing node-llama-cpp for the engine tests (about 100 MB) ...')
   const { status, stdout, stderr, error } = spawnSync(npm, ['ci', ...FLAGS, ...PATIENCE], {
     cwd: folder,
     encoding: 'utf8',

@@ -2,7 +2,7 @@
  * `npm run demo:chat`: many users share a server that has one sequence. The same turns are served by node-llama-cpp (a) with
  * the sequence reset at each request, (b) with its own reuse of what the sequence still has, and (c) with kvtier behind
  * it. Each server is killed with SIGKILL before the last turn and started again. In a fresh clone it builds kvtier, installs
- * node-llama-cpp into test/engine/node_modules (85 MB) and makes a model with random weights (5 MB).
+ * node-llama-cpp into test/engine/node_modules (100 MB) and makes a model with random weights (5 MB).
  *
  * --users N      how many users, 2 to 64 (default: 8)
  * --turns N      turns of each, 2 to 16, the last one after the kill (default: 4)
