@@ -106,6 +106,10 @@ export class ChatEngine {
       this.#running.add(work)
       try {
         return await work
+      } catch (error) {
+        // After a failure of the engine nobody knows what the sequence has.
+        if (!stop.signal.aborted && !(error instanceof RequestError)) await place.sequence.clearHistory()
+        throw error
       } finally {
         this.#running.delete(work)
         this.#queue.release(place)
