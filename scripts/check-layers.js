@@ -60,7 +60,7 @@ function closure(table) {
 }
 
 /**
- * Reads the lines `kvtier_layer(name USES other ...)`.
+ * Reads the lines `kvtier_layer(name [SMALL] [USES other ...])`.
  *
  * @param {string} text - native/CMakeLists.txt
  * @returns {Record<string, string[]>}
@@ -68,7 +68,7 @@ function closure(table) {
 export function parseLayerTable(text) {
   /** @type {Record<string, string[]>} */
   const table = {}
-  for (const [, name, uses] of text.matchAll(/^kvtier_layer\((\w+)(?:\s+USES\s+([\w\s]+))?\)/gm)) {
+  for (const [, name, uses] of text.matchAll(/^kvtier_layer\((\w+)(?:\s+SMALL)?(?:\s+USES\s+([\w\s]+))?\)/gm)) {
     if (name) table[name] = uses?.trim().split(/\s+/) ?? []
   }
   return table
