@@ -27,7 +27,9 @@ afterEach(() => rmSync(base, { recursive: true, force: true }))
 
 describe('the native half', () => {
   test('the table is read from the lines of native/CMakeLists.txt', () => {
-    const table = parseLayerTable('kvtier_layer(core)\n# kvtier_layer(no)\nkvtier_layer(storage SMALL USES digest  core)\n')
+    const table = parseLayerTable(
+      'kvtier_layer(core)\n# kvtier_layer(no)\nkvtier_layer(storage SMALL USES digest  core)\n',
+    )
     expect(table).toEqual({ core: [], storage: ['digest', 'core'] })
   })
 

@@ -83,7 +83,8 @@ void DeviceOp::wait() {
 
 void DeviceOp::fail(const Status& status) {
   for (Outcome& outcome : outcomes) {
-    if (code_of(outcome) == Code::kOk || code_of(outcome) == Code::kAborted) outcome = make_outcome(status.code(), Stage::kOnGpu);
+    if (code_of(outcome) == Code::kOk || code_of(outcome) == Code::kAborted)
+      outcome = make_outcome(status.code(), Stage::kOnGpu);
   }
   if (message.empty()) message = status.message();
   queued_all = false;
