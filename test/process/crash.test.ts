@@ -4,8 +4,9 @@ import { expect, test } from 'vitest'
 import { runScript } from '../support/child.ts'
 
 const CYCLES = process.env.KVTIER_LONG === '1' ? 1000 : 100
-/** Without verification a wrong byte comes in a few cycles. */
+/** Without verification a wrong byte comes in a few cycles, but when it comes depends on the machine: some more tries. */
 const UNVERIFIED_CYCLES = 60
+const UNVERIFIED_TRIES = 8
 
 interface Totals {
   readonly cycles: number
@@ -37,7 +38,11 @@ test('a writing process that is killed again and again leaves no wrong byte, and
 })
 
 test('the same finds wrong bytes in a build that does not verify', { timeout: 3_600_000 }, async () => {
-  const { code, totals } = await runCrash('--unverified', '--cycles', `${UNVERIFIED_CYCLES}`)
-  expect(totals.wrongBlocks).toBeGreaterThan(0)
-  expect(code).toBe(1)
+  let found = { code: 0 as number | null, wrongBlocks: 0 }
+  for (let seed = 1; found.wrongBlocks === 0 && seed <= UNVERIFIED_TRIES; seed++) {
+    const { code, totals } = await runCrash('--unverified', '--cycles', `${UNVERIFIED_CYCLES}`, '--seed', `${seed}`)
+    found = { code, wrongBlocks: totals.wrongBlocks }
+  }
+  expect(found.wrongBlocks).toBeGreaterThan(0)
+  expect(found.code).toBe(1)
 })

@@ -84,9 +84,10 @@ TEST_CASE("a replacement is used until the system's is put back") {
   };
   Refusing refusing;
   kvtier::FileIo* const system = &kvtier::file_io();
+  kvtier::FileIo& before = kvtier::file_io();
   kvtier::replace_file_io(&refusing);
   CHECK(&kvtier::file_io() == &refusing);
   CHECK(kvtier::file_io().preadv(0, nullptr, 0, 0) == -1);
-  kvtier::replace_file_io(nullptr);
+  kvtier::replace_file_io(&before);
   CHECK(&kvtier::file_io() == system);
 }

@@ -20,10 +20,14 @@ namespace {
 
 class ScopedFileIo {
  public:
-  explicit ScopedFileIo(FileIo& io) { kvtier::replace_file_io(&io); }
-  ~ScopedFileIo() { kvtier::replace_file_io(nullptr); }
+  explicit ScopedFileIo(FileIo& io) : before_(kvtier::file_io()) { kvtier::replace_file_io(&io); }
+  ~ScopedFileIo() { kvtier::replace_file_io(&before_); }
   ScopedFileIo(const ScopedFileIo&) = delete;
   ScopedFileIo& operator=(const ScopedFileIo&) = delete;
+
+ private:
+  // Of other tests, which are to find it again.
+  FileIo& before_;
 };
 
 // A disk whose every call can be spoilt.

@@ -193,10 +193,14 @@ inline std::string slab_path(const StoreDirectory& directory) {
 // Puts a stand-in in the place of the system's file calls while it lives.
 class ScopedFileIo {
  public:
-  explicit ScopedFileIo(FileIo& io) { replace_file_io(&io); }
-  ~ScopedFileIo() { replace_file_io(nullptr); }
+  explicit ScopedFileIo(FileIo& io) : before_(file_io()) { replace_file_io(&io); }
+  ~ScopedFileIo() { replace_file_io(&before_); }
   ScopedFileIo(const ScopedFileIo&) = delete;
   ScopedFileIo& operator=(const ScopedFileIo&) = delete;
+
+ private:
+  // Of other tests, which are to find it again.
+  FileIo& before_;
 };
 
 }  // namespace kvtier::slab_rig
