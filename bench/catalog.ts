@@ -2,6 +2,9 @@
 import { READS_UNDER_WRITES } from './disk/reads-under-writes.js'
 import { SLAB } from './disk/slab.js'
 import { WARM_OPEN } from './disk/warm-open.js'
+import { MAIN_THREAD } from './engine/main-thread.js'
+import { MANY_USERS } from './engine/many-users.js'
+import { RESTORE } from './engine/restore.js'
 import type { GroupSpec } from './harness/types.js'
 import { BLOCKS } from './micro/blocks.js'
 import { COPY } from './micro/copy.js'
@@ -29,4 +32,7 @@ export const CATALOG: readonly GroupSpec[] = [
   ...READS_UNDER_WRITES,
   ...WARM_OPEN,
   ...REPLAY,
+  ...RESTORE,
+  ...MAIN_THREAD,
+  ...MANY_USERS,
 ]

@@ -12,7 +12,7 @@ import { loadLimits } from './limits.js'
 import { loadNow, machineOf, sourcesOf } from './machine.js'
 import { isSimulated, type Report, reportText, type SkippedGroup } from './report.js'
 import { runGroup } from './rounds.js'
-import { type BenchContext, type BenchResult, type GroupSpec, SUITES, type SuiteName } from './types.js'
+import { type BenchContext, type BenchResult, DEFAULT_SUITES, type GroupSpec, SUITES, type SuiteName } from './types.js'
 
 /** Rounds with --quick. */
 const QUICK_ROUNDS = 2
@@ -21,7 +21,7 @@ const OPTIONS = {
   suite: {
     kind: 'text',
     placeholder: 'NAME',
-    help: `only these, with commas or repeated: ${SUITES.join(', ')} (default: all)`,
+    help: `only these, with commas or repeated: ${SUITES.join(', ')} (default: ${DEFAULT_SUITES.join(', ')})`,
   },
   only: { kind: 'text', placeholder: 'TEXT', help: 'only groups of benchmarks whose names contain this' },
   rounds: { kind: 'count', placeholder: 'N', help: 'rounds of every benchmark (default: 5 to 11, by benchmark)' },
@@ -55,7 +55,7 @@ export function joinSuites(args: readonly string[]): string[] {
  * @throws KvError ERR_KV_USAGE
  */
 export function parseSuites(text: string | undefined): SuiteName[] {
-  if (text === undefined) return [...SUITES]
+  if (text === undefined) return [...DEFAULT_SUITES]
   const names = text.split(',').map((name) => name.trim())
   for (const name of names) {
     if (SUITES.some((suite) => suite === name)) continue

@@ -35,7 +35,7 @@ function valuesOf(samples: readonly Sample[], name: string): number[] {
   })
 }
 
-/** Whether a row's medians reach its aim. */
+/** Whether a row's value or ratio reaches its aim. */
 export function reaches(aim: Aim, better: 'higher' | 'lower', value: number, ratio: number | null): boolean {
   const of = aim.of === 'ratio' ? ratio : value
   if (of === null) return false
@@ -47,7 +47,7 @@ export function resultOf(suite: SuiteName, row: Row, samples: readonly Sample[])
   const values = valuesOf(samples, row.subject)
   const limits = row.limit === null ? null : valuesOf(samples, row.limit.sample)
   const ratio = limits === null ? null : spreadOf(values.map((value, round) => value / (limits[round] ?? Number.NaN)))
-  const value = median(values)
+  const value = row.take === 'largest' ? Math.max(...values) : median(values)
   return {
     suite,
     name: row.name,

@@ -3,9 +3,11 @@ import type { Limits } from './limits.js'
 import type { Spread } from './statistics.js'
 
 /** The suites, in the order in which they run. */
-export const SUITES = ['micro', 'transfer', 'disk', 'trace'] as const
+export const SUITES = ['micro', 'transfer', 'disk', 'trace', 'engine'] as const
 /** One of {@link SUITES}. */
 export type SuiteName = (typeof SUITES)[number]
+/** What runs where no suite is named: not what takes a quarter of an hour and an engine of 85 MB. */
+export const DEFAULT_SUITES: readonly SuiteName[] = ['micro', 'transfer', 'disk', 'trace']
 
 /** Values of one measure in one round, by name. */
 export type Sample = Readonly<Record<string, number>>
@@ -34,6 +36,8 @@ export interface Row {
   /** `higher`: the ratio is the share of the limit. `lower`: a cost, the ratio is how many times the limit. */
   readonly better: 'higher' | 'lower'
   readonly aim: Aim | null
+  /** The value of a row without a limit: the median of the rounds (default), or the largest, for what may never be more. */
+  readonly take?: 'median' | 'largest'
   readonly parameters: Parameters
 }
 
@@ -81,7 +85,7 @@ export interface BenchResult {
   readonly suite: SuiteName
   readonly name: string
   readonly unit: string
-  /** Median of the subject. */
+  /** Of the subject: the median, or the largest where the row takes that. */
   readonly value: number
   /** The limit's name and median. */
   readonly limit: { readonly name: string; readonly value: number } | null

@@ -1,10 +1,10 @@
 import type { LlamaModel } from 'node-llama-cpp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { serveUsers, USERS } from '../../bench/engine/users.js'
 import { modelPath } from '../../scripts/models/cache.js'
 import { withDirectory } from '../support/manager.js'
 import { withCache } from './support/cache.js'
 import { createContext, loadModel } from './support/engine.js'
-import { serveUsers, USERS } from './support/users.js'
 
 const MiB = 1024 * 1024
 

@@ -22,7 +22,7 @@ describe('--suite', () => {
     expect(parseSuites('disk,disk')).toEqual(['disk'])
   })
 
-  it('left out means all', () => {
+  it('left out means all but those that need an engine', () => {
     expect(parseSuites(undefined)).toEqual(['micro', 'transfer', 'disk', 'trace'])
   })
 

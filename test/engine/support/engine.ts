@@ -10,6 +10,8 @@ import {
 } from 'node-llama-cpp'
 import { onTestFinished } from 'vitest'
 
+export { greedy, largestDifference, promptOf } from '../../../bench/engine/prompts.js'
+
 /** The logit of every token that may come next. */
 export type Logits = ReadonlyMap<Token, number>
 
@@ -43,33 +45,6 @@ export async function createContext(
   return context
 }
 
-/** The first `count` tokens of a text of everyday words that never repeats itself for long; a seed gives another text. */
-export function promptOf(model: LlamaModel, count: number, seed = 1): Token[] {
-  const words =
-    'a the of and to in is was he for it with as his on be at by had not are but from or have an they'.split(' ')
-  let state = seed
-  let text = ''
-  while (text.length < count) {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
-    text += `${words[(state >>> 16) % words.length]} `
-  }
-  return model.tokenize(text).slice(0, count)
-}
-
-/** The `count` likeliest tokens after what the sequence holds and `tokens`, one after the other. */
-export async function greedy(
-  sequence: LlamaContextSequence,
-  tokens: readonly Token[],
-  count: number,
-): Promise<Token[]> {
-  const answer: Token[] = []
-  for await (const token of sequence.evaluate([...tokens], { temperature: 0 })) {
-    answer.push(token)
-    if (answer.length === count) break
-  }
-  return answer
-}
-
 /** The logits after what the sequence holds and `tokens`; the last token is computed in a batch of its own. */
 export async function logitsAfter(sequence: LlamaContextSequence, tokens: readonly Token[]): Promise<Logits> {
   const last = tokens.at(-1)
@@ -79,16 +54,6 @@ export async function logitsAfter(sequence: LlamaContextSequence, tokens: readon
   const logits = output?.next.logits
   if (logits === undefined) throw new Error('The engine gave no logits.')
   return logits
-}
-
-/** The largest difference between the logits of a token; infinite where one has tokens that the other has not. */
-export function largestDifference(a: Logits, b: Logits): number {
-  let largest = a.size === b.size ? 0 : Number.POSITIVE_INFINITY
-  for (const [token, value] of a) {
-    const difference = Math.abs(value - (b.get(token) ?? Number.NaN))
-    largest = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(largest, difference)
-  }
-  return largest
 }
 
 /** The token with the largest logit. */

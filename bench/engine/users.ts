@@ -1,6 +1,5 @@
 /** Many users of one server, as tokens: a shared system prompt, and turns of fixed lengths. */
-import type { LlamaContextSequence, LlamaModel, Token } from 'node-llama-cpp'
-import { greedy, promptOf } from './engine.js'
+import { greedy, type PromptModel, type PromptSequence, promptOf } from './prompts.js'
 
 /** Tokens of the shared prompt, of a user's turn and of an answer; 31,104 prompt tokens in all. */
 export const USERS = { count: 8, turns: 3, system: 1024, turn: 120, answer: 32 } as const
@@ -8,10 +7,10 @@ export const USERS = { count: 8, turns: 3, system: 1024, turn: 120, answer: 32 }
 /** What a run of all users gave. */
 export interface UsersRun {
   /** The answers, in the order of the requests. */
-  readonly answers: readonly (readonly Token[])[]
+  readonly answers: readonly (readonly number[])[]
   /** Tokens of all prompts. */
   readonly promptTokens: number
-  /** Tokens that the engine evaluated before the first token of an answer. */
+  /** Tokens that the engine evaluated before the first token of an answer, by its own meter. */
   readonly evaluated: number
 }
 
@@ -21,15 +20,15 @@ export interface UsersRun {
  * @param before - makes the sequence ready for a prompt: what a server would do there
  * @param asUser - called with the user's number before each request
  */
-export async function serveUsers(
-  model: LlamaModel,
-  sequence: LlamaContextSequence,
-  before: (prompt: readonly Token[]) => Promise<void>,
+export async function serveUsers<T extends number>(
+  model: PromptModel<T>,
+  sequence: PromptSequence<T>,
+  before: (prompt: readonly T[]) => Promise<void>,
   asUser: (user: number) => void | Promise<void> = () => undefined,
 ): Promise<UsersRun> {
   const system = promptOf(model, USERS.system, 99)
-  const histories: Token[][] = Array.from({ length: USERS.count }, () => [...system])
-  const answers: Token[][] = []
+  const histories: T[][] = Array.from({ length: USERS.count }, () => [...system])
+  const answers: T[][] = []
   let promptTokens = 0
   let evaluated = 0
   for (let turn = 0; turn < USERS.turns; turn++) {
@@ -37,8 +36,8 @@ export async function serveUsers(
       await asUser(user)
       history.push(...promptOf(model, USERS.turn, 1000 + turn * USERS.count + user))
       promptTokens += history.length
-      await before(history)
       const meter = sequence.tokenMeter.getState()
+      await before(history)
       const rest = history.slice(sequence.nextTokenIndex)
       const answer = await greedy(sequence, rest, USERS.answer)
       const { usedInputTokens, usedOutputTokens } = sequence.tokenMeter.diff(meter)
