@@ -95,7 +95,7 @@ async function rebuild(
   const tracked = new TrackedSequence(sequence, { onIdle: () => undefined, onPrefill: () => undefined, adapt: null })
   tracked.trust()
   try {
-    const meta = { tenant: `probe ${randomUUID()}`, priority: 0, ttlMs: 1000 }
+    const meta = { tenant: `probe ${randomUUID()}`, priority: 0 }
     const tokens = [...read.tokens]
     await storeState(context, tracked, meta, {})
     const blockSequence = sequenceOf(context, [...tokens, 0], meta)
