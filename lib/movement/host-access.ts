@@ -4,7 +4,7 @@
  */
 import { integer, KvError, optionsOf } from '../errors.js'
 import { CODE } from '../native/generated.js'
-import { HOST } from '../tiers/types.js'
+import { DISK, HOST } from '../tiers/types.js'
 import {
   expiryAfter,
   findUnexpired,
@@ -19,7 +19,7 @@ import {
 import { NOTHING } from './fence.js'
 import { HostReading } from './host-reading.js'
 import { HostReservation, type ReservedGroup, writeHeld } from './host-reservation.js'
-import { firstStored } from './match.js'
+import { firstNeeded, firstStored } from './match.js'
 import { runOnboard } from './onboard.js'
 import { giveBackRoom, putDown, takeHostRoomFor } from './room.js'
 import { type ActiveTransfers, checkLimits, checkSequence, LIMIT_OPTIONS, type Sequence } from './sequence.js'
@@ -238,9 +238,12 @@ export class HostAccess {
    * Writes to disk what host memory holds of a sequence.
    *
    * @internal
-   * @returns why blocks are not there, if some are not; empty when all are
+   * @returns the tokens from the start that would survive a kill -9, and why not more, or an empty message
    */
-  async persist(sequence: Sequence, limits: TransferLimits): Promise<string> {
+  async persist(
+    sequence: Sequence,
+    limits: TransferLimits,
+  ): Promise<{ readonly tokens: number; readonly message: string }> {
     const context = this.#context
     context.checkOpen()
     const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
@@ -251,7 +254,8 @@ export class HostAccess {
       const reasons = await Promise.all(
         context.groups.map((tiers) => writeHeld(context, tiers, words, 0, sequence.blockCount, control)),
       )
-      return reasons.find((reason) => reason !== '') ?? ''
+      const tokens = tokensOnDisk(context, words, sequence.blockCount)
+      return { tokens, message: reasons.find((reason) => reason !== '') ?? '' }
     } finally {
       void settleThen(control, forget)
     }
@@ -277,4 +281,24 @@ export class HostAccess {
     this.#ended = true
     for (const each of [...this.#held]) each.release()
   }
+}
+
+/** Tokens from the start of which the disk holds everything that is needed. */
+function tokensOnDisk(context: MovementContext, words: Uint32Array, blockCount: number): number {
+  const { groups, tokensPerBlock } = context
+  const firstMissing = ({ blocks }: GroupTiers, from: number, to: number): number => {
+    for (let i = from; i < to; i++) {
+      const entry = blocks.find(words, i)
+      if (entry < 0 || !blocks.holds(entry, DISK)) return i
+    }
+    return to
+  }
+  let most = blockCount
+  for (const tiers of groups) if (tiers.blocks.prefixClosed) most = firstMissing(tiers, 0, most)
+  for (; most > 0; most--) {
+    const isWhole = (tiers: GroupTiers): boolean =>
+      tiers.blocks.prefixClosed || firstMissing(tiers, firstNeeded(tiers, most, tokensPerBlock), most) === most
+    if (groups.every(isWhole)) break
+  }
+  return most * tokensPerBlock
 }

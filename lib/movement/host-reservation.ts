@@ -90,6 +90,7 @@ export class HostReservation {
   readonly #parts: ReservationParts
   readonly #windows: Windows
   #over = false
+  #published = 0
   #fillings = 0
   #releaseLater = false
 
@@ -99,6 +100,15 @@ export class HostReservation {
     this.#windows = new Windows(parts.windows)
     this.firstBlock = parts.firstBlock
     this.blockCount = parts.groups[0]?.entries.length ?? 0
+  }
+
+  /**
+   * Blocks, of all layer groups, that `publish` made visible.
+   *
+   * @internal
+   */
+  get published(): number {
+    return this.#published
   }
 
   /**
@@ -314,6 +324,7 @@ export class HostReservation {
       outcomes.fail(i, why === 'OK' || why === undefined ? 'ERR_KV_PARENT_LOST' : why, message)
     })
     const stored = positions.length - failed.length
+    this.#published += stored
     counters.offloadedToHost += stored
     counters.offloadedBytes += stored * tiers.blockBytes
     if (control.code !== null) counters.abandoned += failed.length
@@ -346,7 +357,8 @@ export class HostReservation {
       const entry = this.#heldEntry(tiers, i)
       if (entry < 0) {
         const reason = ERROR_CODES[groups[tiers.index]?.reasons[i] ?? 0] ?? 'OK'
-        if (reason === 'OK') outcomes.fail(i, 'ERR_KV_PARENT_LOST', 'The block, or one before it, was lost meanwhile.')
+        if (reason === 'OK' || reason === 'ERR_KV_PARENT_LOST')
+          outcomes.fail(i, 'ERR_KV_PARENT_LOST', `Block ${this.firstBlock + i}, or one before it, is not held.`)
         else outcomes.fail(i, reason, `There was no host slot for block ${this.firstBlock + i}: ${reason}`)
         continue
       }

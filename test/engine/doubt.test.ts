@@ -196,6 +196,134 @@ describe('the answer is the recomputed one', () => {
   })
 })
 
+describe('who detaches', () => {
+  test('right after a turn still has it stored', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      {
+        using _ = cache.attach(sequence)
+        await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 256))
+      }
+      await cache.idle()
+      expect(await cache.prefetch(prompt)).toBe(256)
+    })
+    await context.dispose()
+  })
+
+  test('and shifts before the save that is due has nothing stored that was shifted', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 256))
+      cache.detach(sequence)
+      await sequence.eraseContextTokenRanges([{ start: 64, end: 128 }])
+      await cache.idle()
+      expect(await cache.prefetch([...prompt.slice(0, 64), ...prompt.slice(128, 256)])).toBe(0)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(256, 320))
+      await cache.offload(sequence)
+      expect(await cache.prefetch([...prompt.slice(0, 64), ...prompt.slice(128, 320)])).toBe(64)
+    })
+    await context.dispose()
+  })
+
+  test('and attaches for another keeps what is there, each in his own tenant', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ manager, cache }) => {
+      const sequence = context.getSequence()
+      const held = (tenant: string, tokens = prompt): number => manager.sequence(tokens, { tenant }).match().tokens
+      const other = [...prompt.slice(0, 128), ...promptOf(model, 400, 2).slice(128)]
+      const alice = cache.attach(sequence, { tenant: 'alice' })
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 384))
+      alice.detach()
+      const bob = cache.attach(sequence, { tenant: 'bob' })
+      alice.detach()
+      await sequence.adaptStateToTokens(other.slice(0, 319), false)
+      expect(bob.last).toMatchObject({ kept: 128 })
+      await sequence.evaluateWithoutGeneratingNewTokens(other.slice(128, 320))
+      await cache.idle()
+      expect([held('alice'), held('bob'), held('bob', other)]).toEqual([384, 128, 320])
+    })
+    await context.dispose()
+  })
+})
+
+describe('an offload tells', () => {
+  test('why nothing was stored', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 128))
+      expect(await cache.offload(sequence)).toEqual({
+        tokens: 0,
+        blocks: 0,
+        message: expect.stringContaining('only the first 0 are known'),
+      })
+      await sequence.clearHistory()
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 128))
+      const aborted = await cache.offload(sequence, { signal: AbortSignal.abort() })
+      expect(aborted).toMatchObject({ tokens: 0, blocks: 0, message: expect.stringContaining('ERR_KV_ABORTED') })
+      expect(await cache.offload(sequence)).toEqual({ tokens: 128, blocks: 2, message: '' })
+      expect(await cache.offload(sequence)).toEqual({ tokens: 128, blocks: 0, message: '' })
+      expect(cache.stats().blocksStored).toBe(2)
+    })
+    await context.dispose()
+  })
+
+  test('how much of it the disk has', async () => {
+    const context = await createContext(model)
+    const disk = { directory: join(folder, 'small'), capacityBytes: 3 * BLOCK * 2048 }
+    await withCache(model, context, { manager: { disk } }, async ({ cache, failures }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 512))
+      await cache.idle()
+      const { tokens, message } = await cache.offload(sequence, { until: 'disk' })
+      expect(tokens).toBeLessThanOrEqual(3 * BLOCK)
+      expect(message).not.toBe('')
+      expect(failures.length).toBeGreaterThan(0)
+    })
+    await context.dispose()
+  })
+
+  test('him who asks from within an evaluation that it does not wait for him', async () => {
+    const context = await createContext(model, { contextSize: 256 })
+    await withCache(model, context, {}, async ({ cache }) => {
+      const told: string[] = []
+      const sequence = context.getSequence({
+        contextShift: {
+          strategy: async ({ sequence: own, size }) => {
+            told.push((await cache.offload(own)).message)
+            return [{ start: 1, end: size }]
+          },
+        },
+      })
+      cache.attach(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 300))
+      expect(told).toEqual([expect.stringContaining('is running')])
+    })
+    await context.dispose()
+  })
+})
+
+describe('a conversation goes on', () => {
+  test('after an iterator that was left between two tokens', async () => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      const left = sequence.evaluate(prompt.slice(0, 256))
+      await left.next()
+      await sequence.adaptStateToTokens(promptOf(model, 200, 2), false)
+      await sequence.adaptStateToTokens(prompt.slice(0, 300), false)
+      expect(sequence.nextTokenIndex).toBe(256)
+      expect(cache.stats()).toMatchObject({ onboards: 1, skipped: { busy: 0 } })
+    })
+    await context.dispose()
+  })
+})
+
 describe('who asks for something that cannot be', () => {
   test('is told that the manager is another model', async () => {
     const context = await createContext(model)
@@ -241,6 +369,27 @@ describe('who asks for something that cannot be', () => {
       }
     },
   )
+
+  test.each([Number.NaN, -1, 2 ** 32 + 5, 1.5, '7'])('is told that %s is no token', async (token) => {
+    const context = await createContext(model)
+    await withCache(model, context, {}, async ({ cache }) => {
+      const tokens = [...prompt.slice(0, 100), token as Token]
+      await expect(cache.onboard(context.getSequence(), tokens)).rejects.toMatchObject({
+        code: 'ERR_KV_INVALID_TOKEN',
+        message: expect.stringContaining('tokens[100]'),
+      })
+      await expect(cache.prefetch(tokens)).rejects.toMatchObject({ code: 'ERR_KV_INVALID_TOKEN' })
+    })
+    await context.dispose()
+  })
+
+  test('is told that the context is too short for two blocks', async () => {
+    const context = await createContext(model, { contextSize: 256 })
+    await withCache(model, context, { tokensPerBlock: 128 }, async ({ cache }) => {
+      expect(cache.stats()).toMatchObject({ enabled: false, reason: expect.stringContaining('two blocks of 128') })
+    })
+    await context.dispose()
+  })
 
   test('is told that every sequence is taken, and can name one', async () => {
     const context = await createContext(model)

@@ -47,6 +47,16 @@ export interface NodeLlamaCppOffloadOptions extends TransferLimits {
   readonly until?: 'host' | 'disk'
 }
 
+/** What an offload did. */
+export interface NodeLlamaCppOffload {
+  /** Tokens from the start of the sequence that a tier holds now; with `until: 'disk'`, that the disk holds. */
+  readonly tokens: number
+  /** Blocks, of all layer groups, that were stored now. */
+  readonly blocks: number
+  /** Why not more is held; empty when all whole blocks of the sequence are. */
+  readonly message: string
+}
+
 /** What became of the last prompt of an attached sequence. */
 export interface PromptReport extends NodeLlamaCppOnboard {
   /** Tokens of the prompt, without the last one, which the engine always evaluates. */
@@ -60,7 +70,7 @@ export interface Attachment {
   readonly sequence: EngineSequence
   /** What became of the last prompt; null before the first. */
   readonly last: PromptReport | null
-  /** Lets the engine's own methods do their work again. */
+  /** Lets the engine's own method adapt the sequence to prompts again. A save that is due is still made. */
   detach(): void
   [Symbol.dispose](): void
 }

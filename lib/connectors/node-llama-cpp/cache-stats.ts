@@ -10,13 +10,13 @@ export type SkipReason =
   | 'small-gain'
   /** It would have taken longer than computing them. */
   | 'slower'
-  /** The signal fired. */
+  /** The signal fired, or the sequence was disposed meanwhile. */
   | 'aborted'
-  /** Blocks were there, but did not arrive whole: they are misses now. */
+  /** Blocks were there, but did not arrive whole, or not in time. */
   | 'lost'
-  /** The engine did not take the image. */
+  /** Something failed, or the engine did not take the image; the event `failed` says what. */
   | 'failed'
-  /** An evaluation of the sequence was running. */
+  /** A step of an evaluation of the sequence was running. */
   | 'busy'
   /** The cache is off; `stats().reason` says why. */
   | 'off'
@@ -29,7 +29,7 @@ export interface CacheCounters {
   promptTokens: number
   /** Of those, tokens that the sequence had already. */
   tokensKept: number
-  /** Of those, tokens that came from a tier. */
+  /** Of the prompts' tokens, those that came from a tier. */
   tokensOnboarded: number
   tokensFromHost: number
   tokensFromDisk: number
@@ -39,7 +39,7 @@ export interface CacheCounters {
   readonly skipped: Record<SkipReason, number>
   /** States that were saved to be cut into blocks. */
   saves: number
-  /** Blocks that were cut out of them. */
+  /** Blocks, of all layer groups, that were cut out of them and can be found. */
   blocksStored: number
   bytesStored: number
   /** States that were saved, or should have been, of which nothing could be stored. */

@@ -2,9 +2,9 @@
  * The public object: sequences of one node-llama-cpp context, with a block manager behind them.
  */
 import type { BlockManager } from '../../block-manager.js'
-import { integer, invalidType, invalidValue, isKvError, KvError, optionsOf } from '../../errors.js'
+import { integer, invalidValue, isKvError, KvError, optionsOf } from '../../errors.js'
 import { Emitter } from '../../events.js'
-import { checkLimits, LIMIT_OPTIONS } from '../../movement/sequence.js'
+import { checkLimits, LIMIT_OPTIONS, type Sequence } from '../../movement/sequence.js'
 import type { TransferLimits } from '../../movement/transfer.js'
 import { DISK } from '../../tiers/types.js'
 import type {
@@ -12,14 +12,16 @@ import type {
   AttachOptions,
   CacheDefaults,
   NodeLlamaCppEvents,
+  NodeLlamaCppOffload,
   NodeLlamaCppOffloadOptions,
   NodeLlamaCppOnboardOptions,
   PromptReport,
 } from './cache-options.js'
 import { type NodeLlamaCppStats, type SkipReason, zeroCacheCounters } from './cache-stats.js'
-import { type BlockMeta, type CacheContext, sequenceOf } from './context.js'
+import { checkTokens } from './check-tokens.js'
+import { type BlockMeta, type CacheContext, promptOf } from './context.js'
 import { checkEngineSequence, type EngineContext, type EngineSequence } from './engine.js'
-import { type OffloadOutcome, storeState } from './offload.js'
+import { nothingStored, type OffloadOutcome, storeState } from './offload.js'
 import { type NodeLlamaCppOnboard, restoreState } from './onboard.js'
 import type { StateImages } from './state-images.js'
 import { TrackedSequence } from './tracked-sequence.js'
@@ -28,15 +30,23 @@ const ATTACH_FIELDS = ['tenant', 'priority', 'ttlMs']
 const EVENTS = { disabled: true, failed: true } as const
 /** Loads that fail one after the other before the cache is off. */
 const MOST_FAILED_LOADS = 3
-/** One sequence of the engine that the cache knows. */
+
+/** One sequence of the engine that the cache knows: watched until it is disposed or the cache is closed. */
 interface Entry {
   readonly tracked: TrackedSequence
-  readonly meta: BlockMeta
-  readonly attached: boolean
-  last: PromptReport | null
+  /** Whose blocks the next prompt looks for. */
+  meta: BlockMeta
+  /** Whose the state is that is in the sequence now. */
+  owner: BlockMeta
+  attached: Attached | null
   /** A save is due as soon as nothing evaluates. */
   saveDue: boolean
   readonly forget: () => void
+}
+
+/** What an attachment shows. */
+interface Attached {
+  last: PromptReport | null
 }
 
 /** Keeps the KV of one node-llama-cpp context in a block manager's tiers. Made by `bindNodeLlamaCpp`. */
@@ -53,6 +63,7 @@ export class NodeLlamaCppCache {
   readonly #idle = zeroCacheCounters()
   #reason: string
   #failedLoads = 0
+  #closing: Promise<void> | null = null
   #closed = false
 
   /** @internal Use `bindNodeLlamaCpp`. */
@@ -90,7 +101,11 @@ export class NodeLlamaCppCache {
   /**
    * Makes a sequence use the cache: LlamaChatSession, LlamaChat and LlamaCompletion need no change, for they ask the
    * sequence before every evaluation to adapt to the whole prompt, and that is where blocks come in. Its state is saved when
-   * an evaluation ends. Attach a sequence before its first evaluation: what was evaluated before is not stored.
+   * an evaluation ends, behind the caller's back: `await cache.idle()`, or `cache.offload(sequence)`, before a sequence is
+   * disposed.
+   *
+   * Attach a sequence before its first evaluation: what was evaluated before the cache knew it is not stored. A sequence
+   * that was detached may be attached again, also for another tenant; what is in it then is stored for the one before.
    *
    * @throws KvError ERR_KV_CLOSED; ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the argument, also for a sequence that
    * is attached already; ERR_KV_UNSUPPORTED for an engine without what this needs
@@ -98,32 +113,38 @@ export class NodeLlamaCppCache {
   attach(sequence: EngineSequence, options: AttachOptions = {}): Attachment {
     this.#checkOpen()
     const known = this.#find(sequence)
-    if (known?.attached === true) {
+    if (known !== undefined && known.attached !== null) {
       throw new KvError('ERR_KV_INVALID_VALUE', 'The sequence is attached already; detach() it first.')
     }
-    const trusted = known !== undefined
-    known?.forget()
     const meta = this.#metaOf(options)
     // Wrong ones are to be told here, not in the middle of a chat.
     this.#manager?.sequence([], meta)
-    const entry = this.#track(sequence, meta, true)
-    if (trusted && known.tracked.storable === sequence.nextTokenIndex) entry.tracked.trust()
+    const entry = known ?? this.#track(sequence)
+    const attached: Attached = { last: null }
+    entry.attached = attached
+    entry.meta = meta
+    if (sequence.nextTokenIndex === 0) entry.owner = meta
+    entry.tracked.adapting = true
+    const detach = (): void => {
+      if (entry.attached === attached) this.#detach(entry)
+    }
     return {
       sequence,
       get last() {
-        return entry.last
+        return attached.last
       },
-      detach: () => entry.forget(),
-      [Symbol.dispose]: () => entry.forget(),
+      detach,
+      [Symbol.dispose]: detach,
     }
   }
 
   /**
-   * Lets the engine's own methods do their work again; does nothing for a sequence that is not attached. A save that has
-   * not begun is left out: `offload` before it stores what the last turn brought.
+   * Lets the engine's own method adapt the sequence to prompts again; does nothing for a sequence that is not attached. A
+   * save that is due is still made.
    */
   detach(sequence: EngineSequence): void {
-    this.#entries.get(sequence)?.forget()
+    const entry = this.#entries.get(sequence)
+    if (entry !== undefined) this.#detach(entry)
   }
 
   /**
@@ -132,8 +153,8 @@ export class NodeLlamaCppCache {
    *
    * @param tokens - the whole prompt; its last token is left to evaluate
    * @returns what came, or why nothing did; a failure is a miss
-   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE; what the engine throws for a sequence that was
-   * disposed
+   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_INVALID_TOKEN; what the engine throws
+   * for a sequence that was disposed
    */
   async onboard(
     sequence: EngineSequence,
@@ -141,7 +162,7 @@ export class NodeLlamaCppCache {
     options: NodeLlamaCppOnboardOptions = {},
   ): Promise<NodeLlamaCppOnboard> {
     this.#checkOpen()
-    const entry = this.#find(sequence) ?? this.#track(sequence, this.#metaOf({}), false)
+    const entry = this.#find(sequence) ?? this.#track(sequence)
     const given = optionsOf('options', options, ['minGainTokens', ...LIMIT_OPTIONS])
     const limits = checkLimits(given)
     const minGainTokens = integer('minGainTokens', given.minGainTokens ?? this.#options.minGainTokens, 1)
@@ -153,16 +174,13 @@ export class NodeLlamaCppCache {
   /**
    * Stores what is new of a sequence's state: whole blocks of tokens that no tier holds.
    *
-   * @returns the tokens from the start that are held now, and how many blocks were stored
+   * @returns how much is held now, and why not more; a failure shows there, and in the event `failed`
    * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE; ERR_KV_UNSUPPORTED for `until: 'disk'` without
    * a disk tier
    */
-  async offload(
-    sequence: EngineSequence,
-    options: NodeLlamaCppOffloadOptions = {},
-  ): Promise<{ readonly tokens: number; readonly blocks: number }> {
+  async offload(sequence: EngineSequence, options: NodeLlamaCppOffloadOptions = {}): Promise<NodeLlamaCppOffload> {
     this.#checkOpen()
-    const entry = this.#find(sequence) ?? this.#track(sequence, this.#metaOf({}), false)
+    const entry = this.#find(sequence) ?? this.#track(sequence)
     const given = optionsOf('options', options, ['until', ...LIMIT_OPTIONS])
     const limits = checkLimits(given)
     const until = given.until ?? 'host'
@@ -170,16 +188,23 @@ export class NodeLlamaCppCache {
     if (until === 'disk' && !this.#hasDisk()) {
       throw new KvError('ERR_KV_UNSUPPORTED', "until: 'disk' was asked for, but the manager has no disk tier.")
     }
+    // Who asks from within a step (a context shift's strategy) would wait for what waits for him.
+    if (entry.tracked.busy) return told(nothingStored('A step of an evaluation of the sequence is running.'))
     const outcome = await entry.tracked.alone(() => this.#store(entry, limits, until === 'host'))
-    if (until === 'disk' && outcome.stored !== null) await this.#write(outcome, limits)
-    return { tokens: outcome.tokens, blocks: outcome.blocks }
+    if (until !== 'disk' || outcome.stored === null) return told(outcome)
+    const written = await this.#write(outcome.stored, limits)
+    return {
+      tokens: Math.min(written.tokens, outcome.tokens),
+      blocks: outcome.blocks,
+      message: written.message || outcome.message,
+    }
   }
 
   /**
    * Brings what is held of a prompt into host memory, so that an onboard need not wait for the disk.
    *
    * @returns the tokens that are in host memory now
-   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE
+   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_INVALID_TOKEN
    */
   async prefetch(
     tokens: readonly number[],
@@ -190,7 +215,7 @@ export class NodeLlamaCppCache {
     const given = optionsOf('options', options, ['tenant', ...LIMIT_OPTIONS])
     const meta = this.#metaOf({ ...(options.tenant === undefined ? {} : { tenant: options.tenant }) })
     if (!this.enabled || this.#context === null) return 0
-    const blockSequence = sequenceOf(this.#context, [...tokens, 0], meta)
+    const blockSequence = promptOf(this.#context, tokens, meta)
     const reading = await this.#context.manager.host.load(blockSequence, checkLimits(given))
     reading.release()
     return reading.result.tokens
@@ -204,7 +229,7 @@ export class NodeLlamaCppCache {
       skipped: { ...counters.skipped },
       enabled: this.enabled,
       reason: this.#reason,
-      attached: [...this.#entries.values()].filter(({ attached }) => attached).length,
+      attached: [...this.#entries.values()].filter(({ attached }) => attached !== null).length,
       msPerToken: this.#context?.speeds.figures ?? { compute: null, host: null, disk: null },
     }
   }
@@ -235,11 +260,15 @@ export class NodeLlamaCppCache {
   }
 
   /**
-   * Detaches every sequence and ends what is under way. The context and the model stay open, and so does the manager unless
-   * it was opened with the cache.
+   * Detaches every sequence, after what is being saved or written was; an onboard that is under way brings nothing. The
+   * context and the model stay open, and so does the manager unless it was opened with the cache.
    */
-  async close(): Promise<void> {
-    if (this.#closed) return
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     await this.idle()
     this.#closed = true
     for (const entry of [...this.#entries.values()]) entry.forget()
@@ -256,12 +285,12 @@ export class NodeLlamaCppCache {
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw new KvError('ERR_KV_CLOSED', 'The cache was closed; bind a new one.')
+    if (this.#closing !== null) throw new KvError('ERR_KV_CLOSED', 'The cache was closed; bind a new one.')
   }
 
   #hasDisk(): boolean {
-    if (this.#manager === null) return false
-    return this.#manager.internals.context.groups.some(({ tiers }) => tiers[DISK].storage !== null)
+    const groups = this.#manager?.internals.context.groups ?? []
+    return groups.some(({ tiers }) => tiers[DISK].storage !== null)
   }
 
   #metaOf(options: AttachOptions): BlockMeta {
@@ -274,31 +303,40 @@ export class NodeLlamaCppCache {
     return this.#entries.get(sequence)
   }
 
-  #track(sequence: EngineSequence, meta: BlockMeta, attached: boolean): Entry {
+  #track(sequence: EngineSequence): Entry {
     const tracked: TrackedSequence = new TrackedSequence(sequence, {
       onIdle: () => this.#saveSoon(entry),
+      onEmpty: () => {
+        entry.owner = entry.meta
+      },
       onPrefill: (tokens, ms) => this.#context?.speeds.computed(tokens, ms),
-      adapt: attached
-        ? async (tokens, allowShift) => {
-            await this.#prepare(entry, tokens, allowShift, this.#options.minGainTokens, {})
-          }
-        : null,
+      adapt: async (tokens, allowShift) => {
+        await this.#prepare(entry, tokens, allowShift, this.#options.minGainTokens, {})
+      },
     })
+    tracked.adapting = false
     const listener = sequence.onDispose.createListener(() => entry.forget())
+    const meta = this.#metaOf({})
     const entry: Entry = {
       tracked,
       meta,
-      attached,
-      last: null,
+      owner: meta,
+      attached: null,
       saveDue: false,
       forget: () => {
         listener.dispose()
         tracked.release()
-        if (this.#entries.get(sequence) === entry) this.#entries.delete(sequence)
+        this.#entries.delete(sequence)
       },
     }
     this.#entries.set(sequence, entry)
     return entry
+  }
+
+  #detach(entry: Entry): void {
+    entry.attached = null
+    entry.tracked.adapting = false
+    entry.meta = this.#metaOf({})
   }
 
   /** Everything that comes before an evaluation of a prompt, of which `tokens` are all but the last token. */
@@ -309,7 +347,7 @@ export class NodeLlamaCppCache {
     minGainTokens: number,
     limits: TransferLimits,
   ): Promise<NodeLlamaCppOnboard> {
-    const { tracked } = entry
+    const { tracked, meta, attached } = entry
     const { sequence } = tracked
     const counters = this.#counters
     counters.prompts++
@@ -319,8 +357,11 @@ export class NodeLlamaCppCache {
     const have = sequence.nextTokenIndex
     const kept = Math.max(0, have - found.onboarded)
     counters.tokensKept += kept
-    entry.last = { ...found, tokens: have, promptTokens: tokens.length, kept }
-    if (entry.attached) await this.#stopAtBoundary(entry, tokens)
+    // What is in the sequence from here on is this prompt.
+    entry.owner = meta
+    if (attached === null) return { ...found, tokens: have }
+    attached.last = { ...found, tokens: have, promptTokens: tokens.length, kept }
+    await this.#stopAtBoundary(entry, tokens)
     return { ...found, tokens: sequence.nextTokenIndex }
   }
 
@@ -338,9 +379,10 @@ export class NodeLlamaCppCache {
       return { tokens: 0, onboarded: 0, byTier: { host: 0, disk: 0 }, outcome: reason }
     }
     if (context === null || !this.enabled) return nothing('off')
-    if (tracked.evaluating) return nothing('busy')
+    if (tracked.busy) return nothing('busy')
     try {
       return await tracked.alone(async () => {
+        if (tracked.busy) return nothing('busy')
         const beforeReplacing = async (): Promise<void> => {
           await this.#store(entry, {}, true)
         }
@@ -367,9 +409,10 @@ export class NodeLlamaCppCache {
     const context = this.#context
     const { tracked } = entry
     const { sequence } = tracked
-    if (context === null || !this.enabled || !context.needsBoundaries || tracked.evaluating) return
+    if (context === null || !this.enabled || !context.needsBoundaries || tracked.busy) return
     const boundary = Math.floor(tokens.length / context.tokensPerBlock) * context.tokensPerBlock
-    if (boundary - sequence.nextTokenIndex < context.tokensPerBlock) return
+    // Behind the context's end the engine shifts, as the caller's own evaluation says and not this one.
+    if (boundary - sequence.nextTokenIndex < context.tokensPerBlock || boundary >= sequence.contextSize) return
     context.counters.boundaryStops++
     await sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(sequence.nextTokenIndex, boundary))
     await tracked.alone(() => this.#store(entry, {}, true))
@@ -377,40 +420,47 @@ export class NodeLlamaCppCache {
 
   /** Stores what is new; what fails is counted and told, and stored nowhere. */
   async #store(entry: Entry, limits: TransferLimits, writeBehind: boolean): Promise<OffloadOutcome> {
-    const nothing: OffloadOutcome = { tokens: 0, blocks: 0, stored: null }
-    if (this.#context === null || !this.enabled || entry.tracked.sequence.disposed) return nothing
+    if (this.#context === null || !this.enabled)
+      return nothingStored(`The cache is off: ${this.#reason || 'it was closed'}`)
+    if (entry.tracked.sequence.disposed) return nothingStored('The sequence was disposed.')
     try {
-      const outcome = await storeState(this.#context, entry.tracked, entry.meta, limits)
-      if (writeBehind && outcome.blocks > 0 && this.#hasDisk()) this.#inBackground(this.#write(outcome, {}))
+      const outcome = await storeState(this.#context, entry.tracked, entry.owner, limits)
+      if (writeBehind && outcome.stored !== null && outcome.blocks > 0 && this.#hasDisk()) {
+        this.#inBackground(this.#write(outcome.stored, {}))
+      }
       return outcome
     } catch (error) {
       this.#counters.offloadFailures++
       this.#report('offload', error)
-      return nothing
+      return nothingStored(messageOf(error))
     }
   }
 
-  async #write(outcome: OffloadOutcome, limits: TransferLimits): Promise<void> {
-    if (outcome.stored === null || this.#manager === null) return
+  async #write(
+    stored: Sequence,
+    limits: TransferLimits,
+  ): Promise<{ readonly tokens: number; readonly message: string }> {
     try {
-      const reason = await this.#manager.host.persist(outcome.stored, limits)
-      if (reason !== '') this.#events.emit('failed', { what: 'write', code: 'ERR_KV_IO', message: reason })
+      const written = (await this.#manager?.host.persist(stored, limits)) ?? { tokens: 0, message: '' }
+      const { message } = written
+      if (message !== '') this.#events.emit('failed', { what: 'write', code: 'ERR_KV_IO', message })
+      return written
     } catch (error) {
       this.#report('write', error)
+      return { tokens: 0, message: messageOf(error) }
     }
   }
 
   /** Saves when nothing evaluates: one of several evaluations that follow each other at once is not a turn's end. */
   #saveSoon(entry: Entry): void {
-    if (!entry.attached || entry.saveDue || this.#options.saveAt !== 'turn-end' || !this.enabled) return
+    if (entry.attached === null || entry.saveDue || this.#options.saveAt !== 'turn-end') return
+    if (!this.enabled || this.#closing !== null) return
     entry.saveDue = true
     this.#inBackground(
       new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
         await entry.tracked.alone(async () => {
           entry.saveDue = false
-          // Of a sequence that was detached meanwhile nobody knows any more what is done with it, and for whom.
-          const isWatched = this.#entries.get(entry.tracked.sequence) === entry
-          if (isWatched && !entry.tracked.evaluating) await this.#store(entry, {}, true)
+          if (!entry.tracked.evaluating) await this.#store(entry, {}, true)
         })
       }),
     )
@@ -433,11 +483,14 @@ export class NodeLlamaCppCache {
 
   #report(what: NodeLlamaCppEvents['failed']['what'], error: unknown): void {
     const code = isKvError(error) ? error.code : 'ERR_KV_IO'
-    const message = error instanceof Error ? error.message : String(error)
-    this.#events.emit('failed', { what, code, message })
+    this.#events.emit('failed', { what, code, message: messageOf(error) })
   }
 }
 
-function checkTokens(tokens: unknown): asserts tokens is readonly number[] {
-  if (!Array.isArray(tokens)) invalidType('tokens', 'an array of tokens', tokens)
+function told({ tokens, blocks, message }: OffloadOutcome): NodeLlamaCppOffload {
+  return { tokens, blocks, message }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

@@ -29,9 +29,19 @@ export interface CacheContext {
   readonly counters: CacheCounters
 }
 
-/** The identities of a prompt's blocks. */
-export function sequenceOf(context: CacheContext, tokens: readonly number[], meta: BlockMeta): Sequence {
+/** The identities of the blocks of some tokens. */
+export function sequenceOf(context: CacheContext, tokens: ArrayLike<number>, meta: BlockMeta): Sequence {
   return context.manager.sequence(Uint32Array.from(tokens), meta)
+}
+
+/**
+ * The identities of the blocks of a prompt that has one more token: that is the one the engine evaluates, and no block
+ * needs it, so that a prompt of whole blocks can be restored whole.
+ */
+export function promptOf(context: CacheContext, tokens: ArrayLike<number>, meta: BlockMeta): Sequence {
+  const words = new Uint32Array(tokens.length + 1)
+  words.set(tokens)
+  return context.manager.sequence(words, meta)
 }
 
 /** How many leading tokens of two lists are the same. */

@@ -39,7 +39,7 @@ export interface NodeLlamaCppTarget {
 export interface DescribeOptions extends NodeLlamaCppTarget {
   /**
    * Tokens a block covers (default 64). Fewer find longer prefixes; more make larger blocks, which move faster. Blocks of
-   * 64 tokens have 1.4 MiB to 8 MiB with most models.
+   * 64 tokens have 1.4 MiB to 8 MiB with most models. Of a model with a sliding window it must divide the window.
    */
   readonly tokensPerBlock?: number
 }

@@ -107,8 +107,15 @@ function plainMetadata(value: unknown, depth = 0): unknown {
   return Object.fromEntries(entries.map(([key, each]) => [key, plainMetadata(each, depth + 1)]))
 }
 
-/** Whether rope depends on how long the context is, as for models with long and short factors. */
-function ropeDependsOnContext(metadata: unknown): boolean {
+/**
+ * Whether rope depends on how long the context is. The engine takes a model's long factors for contexts that are longer
+ * than the original one, and goes by the tensors: their metadata often names no type. Where the tensors are not known, it
+ * is said to depend.
+ */
+function ropeDependsOnContext(model: EngineModel, metadata: unknown): boolean {
+  const { fullTensorInfo } = model.fileInfo
+  if (fullTensorInfo === undefined || fullTensorInfo.some(({ name }) => /rope_factors_(long|short)/.test(name)))
+    return true
   const text = JSON.stringify(plainMetadata(metadata) ?? null)
   return /"type":"(yarn|longrope)"/.test(text)
 }
@@ -166,7 +173,7 @@ export async function identityOf(
       connector: CONNECTOR_VERSION,
       engine: `${model.llama.llamaCppRelease?.repo ?? 'unknown'} ${model.llama.llamaCppRelease?.release ?? 'unknown'}`,
       flashAttention: String(context.flashAttention),
-      contextSize: ropeDependsOnContext(metadata) ? context.contextSize : null,
+      contextSize: ropeDependsOnContext(model, metadata) ? context.contextSize : null,
       keysRotated: process.env.LLAMA_ATTN_ROT_DISABLE ?? '',
       lora: adapters,
     },

@@ -8,6 +8,7 @@ export type {
   AttachOptions,
   BindOptions,
   NodeLlamaCppEvents,
+  NodeLlamaCppOffload,
   NodeLlamaCppOffloadOptions,
   NodeLlamaCppOnboardOptions,
   PromptReport,

@@ -3,7 +3,7 @@
  * the model's name, so that a layout is right wherever an image can be read.
  */
 import { createHash } from 'node:crypto'
-import { KvError } from '../../errors.js'
+import { invalidValue, KvError } from '../../errors.js'
 import { defineLayout, type LayerGroupInput, type ModelLayout } from '../../identity/model-layout.js'
 import type { ImageSectionKind, ReadImage } from '../../native/image-binding.js'
 import type { EngineModel } from './engine.js'
@@ -63,7 +63,11 @@ function dtypeOf(image: ReadImage): string {
   return `ggml ${createHash('sha256').update(JSON.stringify(types)).digest('hex').slice(0, 32)}`
 }
 
-/** The layout of blocks of `tokensPerBlock` tokens that such images are cut into. */
+/**
+ * The layout of blocks of `tokensPerBlock` tokens that such images are cut into.
+ *
+ * @throws KvError ERR_KV_INVALID_VALUE where a window is no whole number of blocks: no state would have all of it
+ */
 export function layoutOfImage(
   model: EngineModel,
   image: ReadImage,
@@ -71,9 +75,13 @@ export function layoutOfImage(
   tokensPerBlock: number,
 ): ModelLayout {
   const { swaSize } = model.fileInsights
+  const sections = sectionsOf(kinds)
+  if (swaSize !== undefined && swaSize % tokensPerBlock !== 0 && sections.some(({ kind }) => kind === 'sliding')) {
+    invalidValue('tokensPerBlock', `a number that divides the model's window of ${swaSize} tokens`, tokensPerBlock)
+  }
   return defineLayout({
     tokensPerBlock,
-    groups: sectionsOf(kinds).map((section) => groupOf(section, image, swaSize)),
+    groups: sections.map((section) => groupOf(section, image, swaSize)),
     dtype: dtypeOf(image),
   })
 }

@@ -19,11 +19,16 @@ export interface OffloadOutcome {
   readonly tokens: number
   /** Blocks that were stored now. */
   readonly blocks: number
+  /** Why not more is held; empty when all whole blocks of the sequence are. */
+  readonly message: string
   /** The blocks' identities, for writing them further down; null where there was none. */
   readonly stored: Sequence | null
 }
 
-const NOTHING: OffloadOutcome = { tokens: 0, blocks: 0, stored: null }
+/** The outcome of an offload that stored nothing. */
+export function nothingStored(message: string): OffloadOutcome {
+  return { tokens: 0, blocks: 0, message, stored: null }
+}
 
 /** How many times a host tier that is smaller than the state is filled. */
 const MOST_ROUNDS = 1024
@@ -42,21 +47,26 @@ export async function storeState(
   const { manager, tokensPerBlock } = context
   const { sequence } = tracked
   const blocks = Math.floor(tracked.storable / tokensPerBlock)
-  if (blocks === 0) return NOTHING
+  if (blocks === 0) return nothingStored(whyNothing(context, tracked))
   // A recurrent state is that of the last token; anywhere else than at the end of a block nothing can use it.
   const isAtBoundary = sequence.nextTokenIndex === blocks * tokensPerBlock
-  if (context.sections.some(({ kind }) => kind === 'recurrent') && !isAtBoundary) return NOTHING
+  if (context.sections.some(({ kind }) => kind === 'recurrent') && !isAtBoundary) {
+    return nothingStored(
+      `A recurrent state is stored at the end of a block of ${tokensPerBlock} tokens; the sequence has ${sequence.nextTokenIndex}.`,
+    )
+  }
   const tokens = sequence.contextTokens.slice(0, blocks * tokensPerBlock)
   const { epoch } = tracked
   const blockSequence = sequenceOf(context, tokens, meta)
   const first = await manager.host.reserve(blockSequence, limits)
-  if (!waits(context, first)) {
-    first.release()
-    return { tokens: blocks * tokensPerBlock, blocks: 0, stored: blockSequence }
-  }
   try {
+    if (!waits(context, first)) {
+      const { tokens: held, message } = await first.publish(limits)
+      return { tokens: held, blocks: 0, message, stored: blockSequence }
+    }
     return await context.images.with(async (image) => {
-      await keepingContext(sequence.context, () => sequence.saveStateToFile(image.path))
+      const { fileSize } = await keepingContext(sequence.context, () => sequence.saveStateToFile(image.path))
+      image.noteSize(fileSize)
       context.counters.saves++
       const read = await image.read(context.kinds, context.contextSize)
       checkSaved(context, tracked, tokens, read, epoch)
@@ -66,6 +76,16 @@ export async function storeState(
     // Does nothing once it was published.
     first.release()
   }
+}
+
+function whyNothing({ tokensPerBlock }: CacheContext, { sequence, storable }: TrackedSequence): string {
+  const { nextTokenIndex } = sequence
+  if (nextTokenIndex < tokensPerBlock)
+    return `The sequence has ${nextTokenIndex} tokens; a block has ${tokensPerBlock}.`
+  return (
+    `Of the ${nextTokenIndex} tokens in the sequence only the first ${storable} are known to have the KV of a fresh ` +
+    'evaluation: what was evaluated before the cache knew the sequence, loaded by somebody else, or shifted is not stored.'
+  )
 }
 
 function waits(context: CacheContext, reservation: HostReservation): boolean {
@@ -90,6 +110,18 @@ function checkSaved(
       'The engine saved a state of other sizes than when the cache was bound.',
     )
   }
+  for (const { index } of context.sections) {
+    const group = context.manager.layout.groups[index]
+    const cells = read.sections[index]?.cellCount ?? 0
+    // Some architectures have a window of their own, whatever their file says. One that is too short is a wrong answer.
+    if (group?.kind === 'sliding' && cells > (group.windowTokens ?? 0)) {
+      throw new KvError(
+        'ERR_KV_LAYOUT_MISMATCH',
+        `The engine keeps ${cells} tokens of a window of ${group.windowTokens}, which is what the model's file says: nothing ` +
+          'of it is stored.',
+      )
+    }
+  }
   if (tracked.epoch !== epoch || commonTokens(read.tokens, tokens) < tokens.length) {
     throw new KvError('ERR_KV_ABORTED', 'The sequence changed while its state was saved; nothing of it was stored.')
   }
@@ -108,27 +140,33 @@ async function storeRounds(
   let reservation = first
   let stored = 0
   for (let round = 0; ; round++) {
-    const cut = await fillFrom(context, reservation, image, read)
-    const result = await reservation.publish(limits)
-    stored += cut
-    counters.blocksStored += cut
-    counters.bytesStored += result.bytes
-    const complete = result.tokens >= blockSequence.tokenCount
-    if (complete || cut === 0 || round >= MOST_ROUNDS)
-      return { tokens: result.tokens, blocks: stored, stored: blockSequence }
+    try {
+      await fillFrom(context, reservation, image, read)
+      const { tokens, bytes, message } = await reservation.publish(limits)
+      const { published } = reservation
+      stored += published
+      counters.blocksStored += published
+      counters.bytesStored += bytes
+      const complete = tokens >= blockSequence.tokenCount
+      if (complete || published === 0 || round >= MOST_ROUNDS) {
+        return { tokens, blocks: stored, message: complete ? '' : message, stored: blockSequence }
+      }
+    } finally {
+      // Does nothing once it was published.
+      reservation.release()
+    }
     reservation = await manager.host.reserve(blockSequence, limits)
   }
 }
 
-/** Has native code cut what waits and the image has; the rest is given up. Returns how many blocks were cut. */
+/** Has native code cut what waits and the image has; the rest is given up. */
 async function fillFrom(
   context: CacheContext,
   reservation: HostReservation,
   image: StateImage,
   read: ReadImage,
-): Promise<number> {
-  return await reservation.fill(async (waiting) => {
-    let cut = 0
+): Promise<void> {
+  await reservation.fill(async (waiting) => {
     for (const { tiers, positions, slots } of waiting) {
       const numbers = positions.map((position) => reservation.firstBlock + position)
       const has = numbers.map((block) => imageHas(context, read, tiers.index, block))
@@ -140,9 +178,7 @@ async function fillFrom(
       const moves = movesOf(context, tiers.index, numbers, slots, has)
       if (moves.length === 0) continue
       await image.cut(tiers.index, storageOf(tiers, HOST), moves)
-      cut += moves.length / 2
     }
-    return cut
   })
 }
 

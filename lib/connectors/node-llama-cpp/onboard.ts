@@ -10,7 +10,7 @@ import type { TransferLimits } from '../../movement/transfer.js'
 import type { ImageSource } from '../../native/image-binding.js'
 import { HOST } from '../../tiers/types.js'
 import type { SkipReason } from './cache-stats.js'
-import { type BlockMeta, type CacheContext, commonTokens, sequenceOf } from './context.js'
+import { type BlockMeta, type CacheContext, commonTokens, promptOf } from './context.js'
 import type { Source } from './speeds.js'
 import type { StateImage } from './state-images.js'
 import type { TrackedSequence } from './tracked-sequence.js'
@@ -41,9 +41,6 @@ export interface OnboardPlan {
   readonly beforeReplacing: () => Promise<void>
 }
 
-/** A prompt's last token, which no block may need: with it a prompt of whole blocks can be restored whole. */
-const BEHIND_THE_LAST = 0
-
 /**
  * Replaces a sequence's state by the longest held prefix of a prompt, where that is worth it. The caller runs one at a
  * time for a sequence.
@@ -61,7 +58,7 @@ export async function restoreState(
     counters.skipped[reason]++
     return { tokens: kept, onboarded: 0, byTier: { host: 0, disk: 0 }, outcome: reason }
   }
-  const blockSequence = sequenceOf(context, [...plan.tokens, BEHIND_THE_LAST], plan.meta)
+  const blockSequence = promptOf(context, plan.tokens, plan.meta)
   await blockSequence.prepare()
   const match = blockSequence.match()
   const mostBlocks = Math.floor(plan.most / tokensPerBlock)
@@ -75,21 +72,31 @@ export async function restoreState(
   const reading = await manager.host.load(blockSequence, { ...plan.limits, maxBlocks: mostBlocks })
   try {
     const { tokens } = reading.result
-    if (plan.limits.signal?.aborted === true) return skip('aborted')
+    if (isAborted(plan)) return skip('aborted')
     if (tokens <= kept) return skip('lost')
     if (tokens - kept < plan.minGainTokens) return skip('small-gain')
+    let storingMs = 0
     const loaded = await context.images.with(async (image) => {
-      if (!(await buildImage(context, reading, blockSequence, plan.tokens.slice(0, tokens), image))) return 'lost'
-      if (plan.limits.signal?.aborted === true) return 'aborted'
+      if (!(await buildImage(context, reading, blockSequence, Uint32Array.from(plan.tokens.slice(0, tokens)), image)))
+        return 'lost'
+      if (isAborted(plan)) return 'aborted'
+      const built = performance.now()
       await plan.beforeReplacing()
+      storingMs = performance.now() - built
+      if (isAborted(plan)) return 'aborted'
       return await loadImage(tracked, image, tokens)
     })
     if (loaded !== 'onboarded') return skip(loaded)
-    context.speeds.onboarded(source, tokens, performance.now() - started)
+    // What was stored before is no part of what this prefix cost.
+    context.speeds.onboarded(source, tokens, performance.now() - started - storingMs)
     return noteOnboarded(context, reading, tokens, kept)
   } finally {
     reading.release()
   }
+}
+
+function isAborted({ limits }: OnboardPlan): boolean {
+  return limits.signal?.aborted === true
 }
 
 /** Tokens of the prompt that the sequence would have if it only erased what differs. */
@@ -101,13 +108,20 @@ function keptOf(context: CacheContext, { sequence }: TrackedSequence, tokens: re
   return again === undefined || again < 0 ? 0 : Math.max(0, same - again)
 }
 
-async function loadImage(tracked: TrackedSequence, image: StateImage, tokens: number): Promise<'onboarded' | 'failed'> {
+async function loadImage(
+  tracked: TrackedSequence,
+  image: StateImage,
+  tokens: number,
+): Promise<'onboarded' | 'busy' | 'aborted' | 'failed'> {
+  if (tracked.released) return 'aborted'
+  if (tracked.busy) return 'busy'
   try {
     await tracked.load(image.path, tokens)
     return 'onboarded'
   } catch (error) {
-    // Of a sequence that was disposed meanwhile the engine says so itself.
-    if (tracked.sequence.disposed) throw error
+    if (isKvError(error) && error.code === 'ERR_KV_ABORTED') return 'aborted'
+    // The context is gone; and of a sequence that was disposed meanwhile the engine says so itself.
+    if (tracked.sequence.disposed || (isKvError(error) && error.code === 'ERR_KV_CLOSED')) throw error
     return 'failed'
   }
 }
@@ -133,28 +147,28 @@ function noteOnboarded(
   return { tokens, onboarded, byTier, outcome: 'onboarded' }
 }
 
-/** Writes the image of a prefix; false where a block's bytes were not what they should be: such blocks are lost. */
+/**
+ * Writes the image of a prefix.
+ *
+ * @returns false where a block's bytes were not what they should be: such blocks are lost
+ * @throws KvError when there was no room for the image, or native code could not take more work
+ */
 export async function buildImage(
   context: CacheContext,
   reading: HostReading,
   blockSequence: Sequence,
-  tokens: readonly number[],
+  tokens: Uint32Array,
   image: StateImage,
 ): Promise<boolean> {
   return await reading.use(async (held) => {
     const sources = held.map((each) => sourceOf(context, blockSequence, each))
-    try {
-      const { bad } = await image.build(context.pattern.shape, Uint32Array.from(tokens), sources)
-      for (let i = 0; i < bad.length; i += 2) {
-        const group = held[bad[i] ?? 0]
-        const position = group?.positions[bad[i + 1] ?? 0]
-        if (group !== undefined && position !== undefined) reading.lose(group.tiers, position)
-      }
-      return bad.length === 0
-    } catch (error) {
-      if (isKvError(error)) return false
-      throw error
+    const { bad } = await image.build(context.pattern.shape, tokens, sources)
+    for (let i = 0; i < bad.length; i += 2) {
+      const group = held[bad[i] ?? 0]
+      const position = group?.positions[bad[i + 1] ?? 0]
+      if (group !== undefined && position !== undefined) reading.lose(group.tiers, position)
     }
+    return bad.length === 0
   })
 }
 

@@ -8,7 +8,7 @@ import { isKvError, KvError } from '../../errors.js'
 import { fingerprintOf } from '../../identity/fingerprint.js'
 import type { ReadImage } from '../../native/image-binding.js'
 import { zeroCacheCounters } from './cache-stats.js'
-import { type CacheContext, sequenceOf } from './context.js'
+import { type CacheContext, promptOf } from './context.js'
 import { type CheckedTarget, evaluateSome, readAs, withSpareSequence } from './describe.js'
 import { identityOf } from './identity.js'
 import { keepingContext } from './keep-context.js'
@@ -34,6 +34,10 @@ export async function probe(manager: BlockManager, target: CheckedTarget, images
     return await withSpareSequence(target, async (sequence) => {
       const { model, context } = target
       const { tokensPerBlock } = manager.layout
+      if (context.contextSize <= 2 * tokensPerBlock) {
+        const reason = `The context has ${context.contextSize} tokens; it needs more than two blocks of ${tokensPerBlock}.`
+        return { context: null, reason } as const
+      }
       await evaluateSome(sequence, 2 * tokensPerBlock)
       return await images.with(async (saved) => {
         await keepingContext(context, () => sequence.saveStateToFile(saved.path))
@@ -92,13 +96,18 @@ async function rebuild(
   read: ReadImage,
   built: Parameters<typeof buildImage>[4],
 ): Promise<void> {
-  const tracked = new TrackedSequence(sequence, { onIdle: () => undefined, onPrefill: () => undefined, adapt: null })
+  const tracked = new TrackedSequence(sequence, {
+    onIdle: () => undefined,
+    onEmpty: () => undefined,
+    onPrefill: () => undefined,
+    adapt: null,
+  })
   tracked.trust()
   try {
     const meta = { tenant: `probe ${randomUUID()}`, priority: 0 }
-    const tokens = [...read.tokens]
+    const { tokens } = read
     await storeState(context, tracked, meta, {})
-    const blockSequence = sequenceOf(context, [...tokens, 0], meta)
+    const blockSequence = promptOf(context, tokens, meta)
     const reading = await context.manager.host.load(blockSequence)
     try {
       if (reading.result.tokens < tokens.length) {

@@ -1,17 +1,22 @@
 /**
  * State images: files in memory that the engine writes its state to and reads it from. One is used by one request at a
- * time; those that are not in use are kept, for the pages of a file that was used before cost nothing.
+ * time; a few that are not in use, and not large, are kept, for the pages of a file that was used before cost nothing.
  */
 import { KvError } from '../../errors.js'
 import type { Binding } from '../../native/binding.js'
 import type { Completions } from '../../native/completions.js'
 import type { BuiltImage, ImageHandle, ImageSectionKind, ImageSource, ReadImage } from '../../native/image-binding.js'
+import { MiB } from '../../options.js'
+
+/** A larger image is given back to the system after use: kept ones are memory that no tier's capacity counts. */
+const MOST_KEPT_BYTES = 256 * MiB
 
 /** One image, with what can be done to it. */
 export class StateImage {
   readonly #binding: Binding
   readonly #completions: Completions
   readonly #handle: ImageHandle
+  #sizeBytes = 0
 
   constructor(binding: Binding, completions: Completions) {
     this.#binding = binding
@@ -22,6 +27,16 @@ export class StateImage {
   /** Where the engine finds it. */
   get path(): string {
     return this.#binding.imagePath(this.#handle)
+  }
+
+  /** Bytes that it had at most, as far as is known. */
+  get sizeBytes(): number {
+    return this.#sizeBytes
+  }
+
+  /** The engine wrote a file of that size. */
+  noteSize(sizeBytes: number): void {
+    this.#sizeBytes = Math.max(this.#sizeBytes, sizeBytes)
   }
 
   /** Looks at what the engine wrote; see startReadImage. */
@@ -40,9 +55,11 @@ export class StateImage {
 
   /** Writes the image of a prefix; see startBuildImage. */
   async build(shape: Uint32Array, tokens: Uint32Array, sources: readonly ImageSource[]): Promise<BuiltImage> {
-    return await this.#completions.call<BuiltImage>((ticket) =>
+    const built = await this.#completions.call<BuiltImage>((ticket) =>
       this.#binding.startBuildImage(ticket, this.#handle, shape, tokens, sources),
     )
+    this.noteSize(built.bytes)
+    return built
   }
 
   /** Whether two images have the same bytes. */
@@ -80,7 +97,8 @@ export class StateImages {
     try {
       return await work(image)
     } finally {
-      if (this.#closed || this.#free.length >= this.#most) await image.close()
+      const isKept = !this.#closed && this.#free.length < this.#most && image.sizeBytes <= MOST_KEPT_BYTES
+      if (!isKept) await image.close()
       else this.#free.push(image)
     }
   }

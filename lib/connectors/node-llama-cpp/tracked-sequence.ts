@@ -19,9 +19,11 @@ interface Range {
 export interface SequenceWatcher {
   /** An evaluation ended, and none is running: the state may be saved. */
   onIdle(): void
+  /** The sequence has no tokens any more. */
+  onEmpty(): void
   /** `tokens` were evaluated until the first result, which took `ms`. */
   onPrefill(tokens: number, ms: number): void
-  /** Replaces the engine's method while attached; null leaves it alone. */
+  /** Stands in for the engine's method; null leaves that alone. */
   readonly adapt: ((tokens: readonly number[], allowShift: boolean) => Promise<void>) | null
 }
 
@@ -39,9 +41,15 @@ export class TrackedSequence {
   /** First token whose KV is not, or may not be, a fresh evaluation's; Infinity: all are. */
   #doubtfulFrom: number
   #shifted = false
-  #evaluating = 0
+  /** Evaluations that began and did not end; one that is suspended between two tokens leaves when another begins. */
+  readonly #evaluations = new Set<object>()
+  /** Steps of evaluations that run now. */
+  #steps = 0
   #epoch = 0
+  /** True while the engine's load is being called by us, and at no other time: another caller's may come before it ends. */
   #loading = false
+  #adapting = false
+  #released = false
   #tail: Promise<unknown> = Promise.resolve()
   #adapt: (...given: unknown[]) => unknown = (...given) =>
     this.sequence.adaptStateToTokens(given[0] as readonly number[], given[1] === true)
@@ -56,23 +64,35 @@ export class TrackedSequence {
     this.#hookEvaluation()
     const { adapt } = watcher
     if (adapt !== null) {
+      this.#adapting = true
       this.#hook('adaptStateToTokens', (original) => {
         this.#adapt = original
-        return (tokens: unknown, allowShift: unknown = true) => adapt(tokens as readonly number[], allowShift === true)
+        return (...given) =>
+          this.#adapting ? adapt(given[0] as readonly number[], given[1] !== false) : original(...given)
       })
     }
   }
 
-  /** How many leading tokens may be stored now. */
+  /** How many leading tokens may be stored now; none once nobody watches. */
   get storable(): number {
     const { sequence } = this
-    if (sequence.disposed || this.#shifted) return 0
+    if (sequence.disposed || this.#released || this.#shifted) return 0
     return Math.min(sequence.nextTokenIndex, this.#doubtfulFrom)
   }
 
   /** Whether an evaluation runs, or is suspended between two tokens. */
   get evaluating(): boolean {
-    return this.#evaluating > 0
+    return this.#evaluations.size > 0
+  }
+
+  /** Whether a step of an evaluation runs now: the engine's state is its own until that has ended. */
+  get busy(): boolean {
+    return this.#steps > 0
+  }
+
+  /** Whether the hooks were taken away: what becomes of the sequence is not seen any more. */
+  get released(): boolean {
+    return this.#released
   }
 
   /** A number that changes when tokens are erased or replaced. */
@@ -103,15 +123,16 @@ export class TrackedSequence {
   /**
    * Replaces the state by an image that was verified. When it fails the sequence is empty.
    *
-   * @throws what the engine threw; ERR_KV_INTERNAL when it loaded something else than `tokenCount` tokens
+   * @throws what the engine threw; ERR_KV_INTERNAL when it loaded something else than `tokenCount` tokens; ERR_KV_ABORTED
+   * when the hooks were taken away meanwhile
    */
   async load(path: string, tokenCount: number): Promise<void> {
     const { sequence } = this
     // A failed load leaves cells of the state before behind, which break the next evaluation.
     await sequence.clearHistory()
-    this.#loading = true
     try {
-      await keepingContext(sequence.context, () => sequence.loadStateFromFile(path, { acceptRisk: true }))
+      if (this.#released) throw new KvError('ERR_KV_ABORTED', 'The sequence was detached, or disposed, meanwhile.')
+      await keepingContext(sequence.context, () => this.#loadOurs(path))
       if (sequence.nextTokenIndex !== tokenCount) {
         throw new KvError(
           'ERR_KV_INTERNAL',
@@ -122,8 +143,16 @@ export class TrackedSequence {
       if (!sequence.disposed) await sequence.clearHistory()
       throw error
     } finally {
-      this.#loading = false
       this.#epoch++
+    }
+  }
+
+  #loadOurs(path: string): Promise<void> {
+    this.#loading = true
+    try {
+      return this.sequence.loadStateFromFile(path, { acceptRisk: true })
+    } finally {
+      this.#loading = false
     }
   }
 
@@ -132,8 +161,19 @@ export class TrackedSequence {
     this.#forgetDoubts()
   }
 
-  /** Takes the hooks away. */
+  /**
+   * Whether the watcher's `adapt` stands in for the engine's method; where it does not, everything else stays watched.
+   * True from the start where there is one.
+   */
+  set adapting(on: boolean) {
+    this.#adapting = on && !this.#released
+  }
+
+  /** Takes the hooks away: nothing is storable any more, and what is being saved will not be stored. */
   release(): void {
+    this.#adapting = false
+    this.#released = true
+    this.#epoch++
     for (const restore of this.#restore.splice(0).reverse()) restore()
   }
 
@@ -155,33 +195,43 @@ export class TrackedSequence {
   #hookErase(): void {
     const name = typeof (this.sequence as unknown as Hooked)[ERASE] === 'function' ? ERASE : 'eraseContextTokenRanges'
     this.#hook(name, (original) => async (...given) => {
-      const before = this.sequence.nextTokenIndex
-      this.#noteErased(given[0], before)
+      const cut = this.#noteErased(given[0], this.sequence.nextTokenIndex)
       try {
         return await original(...given)
       } finally {
-        if (!this.sequence.disposed && this.sequence.nextTokenIndex === 0) this.#forgetDoubts()
+        if (!this.sequence.disposed) this.#noteCut(cut)
       }
     })
   }
 
-  #noteErased(given: unknown, tokenCount: number): void {
+  /** Doubts what is behind a range in the middle; returns where the end is cut off, Infinity where it is not. */
+  #noteErased(given: unknown, tokenCount: number): number {
     this.#epoch++
+    let cut = Number.POSITIVE_INFINITY
     const ranges = Array.isArray(given) ? (given as readonly Range[]) : []
     for (const range of ranges) {
       const start = Math.max(0, Math.min(range.start, range.end))
       const end = Math.max(range.start, range.end)
-      if (!(start < end) || start >= tokenCount) continue
-      if (end < tokenCount) {
-        this.#doubtfulFrom = Math.min(this.#doubtfulFrom, start)
-        this.#shifted = true
-      }
+      if (!(start < end)) continue
+      if (end >= tokenCount) cut = Math.min(cut, start)
+      else if (start < tokenCount) this.#doubtFrom(start)
     }
-    // A cut at the end that takes everything doubtful away.
-    const [only] = ranges
-    if (ranges.length !== 1 || only === undefined) return
-    const start = Math.min(only.start, only.end)
-    if (Math.max(only.start, only.end) >= tokenCount && start <= this.#doubtfulFrom) this.#forgetDoubts()
+    return cut
+  }
+
+  /** An erasure ended: with what was cut off its doubts are gone. */
+  #noteCut(cut: number): void {
+    this.#epoch++
+    const { nextTokenIndex } = this.sequence
+    if (nextTokenIndex === 0) this.#watcher.onEmpty()
+    if (nextTokenIndex === 0 || (nextTokenIndex <= cut && cut <= this.#doubtfulFrom)) this.#forgetDoubts()
+    // Tokens came meanwhile, and so it was not the end that was cut off.
+    else if (nextTokenIndex > cut && cut !== Number.POSITIVE_INFINITY) this.#doubtFrom(cut)
+  }
+
+  #doubtFrom(token: number): void {
+    this.#doubtfulFrom = Math.min(this.#doubtfulFrom, token)
+    this.#shifted = true
   }
 
   #forgetDoubts(): void {
@@ -196,9 +246,15 @@ export class TrackedSequence {
         const ours = this.#loading
         this.#epoch++
         if (!ours) this.#doubtfulFrom = 0
-        const result = await original(...given)
-        if (ours) this.#forgetDoubts()
-        return result
+        try {
+          const result = await original(...given)
+          if (ours) this.#forgetDoubts()
+          return result
+        } finally {
+          // It may have waited for others, after which all seemed well.
+          if (!ours && !(this.sequence.disposed || this.sequence.nextTokenIndex === 0)) this.#doubtfulFrom = 0
+          this.#epoch++
+        }
       })
     }
   }
@@ -210,23 +266,43 @@ export class TrackedSequence {
     })
     for (const name of ['evaluateWithoutGeneratingNewTokens', 'controlledEvaluate']) {
       this.#hook(name, (original) => async (...given) => {
+        const tokenCount = Array.isArray(given[0]) ? given[0].length : 0
         const started = performance.now()
-        this.#evaluating++
+        const evaluation = this.#began()
         try {
-          const result = await original(...given)
-          this.#shifted = false
-          if (Array.isArray(given[0])) this.#watcher.onPrefill(given[0].length, performance.now() - started)
+          const result = await this.#step(evaluation, tokenCount, () => original(...given) as Promise<unknown>)
+          this.#watcher.onPrefill(tokenCount, performance.now() - started)
           return result
         } finally {
-          this.#ended()
+          this.#ended(evaluation)
         }
       })
     }
   }
 
-  #ended(): void {
-    this.#evaluating--
-    if (this.#evaluating === 0) this.#watcher.onIdle()
+  /** An evaluation begins. One that is still suspended between two tokens was left there, for all that is known. */
+  #began(): object {
+    if (this.#steps === 0) this.#evaluations.clear()
+    const evaluation = {}
+    this.#evaluations.add(evaluation)
+    return evaluation
+  }
+
+  /** One step of an evaluation: with its tokens the engine computes every shift that is due. */
+  async #step<T>(evaluation: object, tokenCount: number, take: () => Promise<T>): Promise<T> {
+    this.#evaluations.add(evaluation)
+    this.#steps++
+    try {
+      const result = await take()
+      if (tokenCount > 0) this.#shifted = false
+      return result
+    } finally {
+      this.#steps--
+    }
+  }
+
+  #ended(evaluation: object): void {
+    if (this.#evaluations.delete(evaluation) && this.#evaluations.size === 0) this.#watcher.onIdle()
   }
 
   /** The engine's iterator, counted as running from its first step to its end. */
@@ -234,14 +310,18 @@ export class TrackedSequence {
     iterator: AsyncGenerator<unknown, unknown, unknown>,
     tokenCount: number,
   ): AsyncGenerator<unknown, unknown, unknown> {
-    let state: 'new' | 'running' | 'over' = 'new'
+    let evaluation: object | null = null
+    let over = false
     const end = (): void => {
-      if (state === 'running') this.#ended()
-      state = 'over'
+      over = true
+      if (evaluation !== null) this.#ended(evaluation)
     }
-    const step = async (take: () => Promise<IteratorResult<unknown, unknown>>): Promise<IteratorResult<unknown>> => {
+    const take = async (
+      tokens: number,
+      from: () => Promise<IteratorResult<unknown, unknown>>,
+    ): Promise<IteratorResult<unknown, unknown>> => {
       try {
-        const result = await take()
+        const result = await (evaluation === null || over ? from() : this.#step(evaluation, tokens, from))
         if (result.done === true) end()
         return result
       } catch (error) {
@@ -249,19 +329,20 @@ export class TrackedSequence {
         throw error
       }
     }
-    const first = async (...given: [] | [unknown]): Promise<IteratorResult<unknown, unknown>> => {
-      state = 'running'
-      this.#evaluating++
+    const next = async (...given: [] | [unknown]): Promise<IteratorResult<unknown, unknown>> => {
+      const [replacement] = given
+      const from = (): Promise<IteratorResult<unknown, unknown>> => iterator.next(...given)
+      if (evaluation !== null || over) return await take(Array.isArray(replacement) ? replacement.length : 1, from)
+      evaluation = this.#began()
       const started = performance.now()
-      const result = await iterator.next(...given)
-      this.#shifted = false
+      const result = await take(tokenCount, from)
       this.#watcher.onPrefill(tokenCount, performance.now() - started)
       return result
     }
     const watched: AsyncGenerator<unknown, unknown, unknown> = {
-      next: (...given) => step(() => (state === 'new' ? first(...given) : iterator.next(...given))),
-      return: (value) => step(() => iterator.return(value)),
-      throw: (error) => step(() => iterator.throw(error)),
+      next,
+      return: (value) => take(0, () => iterator.return(value)),
+      throw: (error) => take(0, () => iterator.throw(error)),
       [Symbol.asyncIterator]: () => watched,
       [Symbol.asyncDispose]: async () => {
         await watched.return(undefined)

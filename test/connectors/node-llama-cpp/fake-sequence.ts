@@ -6,6 +6,13 @@ interface Range {
   readonly end: number
 }
 
+/** Where a call of the engine waits until it is opened. */
+export interface Gate {
+  /** Resolves when a call came. */
+  readonly reached: Promise<void>
+  open(): void
+}
+
 /** As much of a LlamaContextSequence as the tracker touches. */
 export class FakeSequence implements EngineSequence {
   readonly context = { disposed: false, dispose: async () => undefined } as EngineContext
@@ -16,6 +23,30 @@ export class FakeSequence implements EngineSequence {
   contextTokens: number[] = []
   /** What the next load gives; null: it fails. */
   loads: number[] | null = []
+  readonly #gates = new Map<'load' | 'erase', () => Promise<void>>()
+
+  /** Makes calls of that name wait, as for a lock of the engine. */
+  hold(name: 'load' | 'erase'): Gate {
+    let reach: () => void = () => undefined
+    let open: () => void = () => undefined
+    const reached = new Promise<void>((resolve) => {
+      reach = resolve
+    })
+    const opened = new Promise<void>((resolve) => {
+      open = resolve
+    })
+    this.#gates.set(name, () => {
+      reach()
+      return opened
+    })
+    return {
+      reached,
+      open: () => {
+        this.#gates.delete(name)
+        open()
+      },
+    }
+  }
 
   get nextTokenIndex(): number {
     return this.contextTokens.length
@@ -35,6 +66,7 @@ export class FakeSequence implements EngineSequence {
   }
 
   async loadStateFromFile(): Promise<void> {
+    await this.#gates.get('load')?.()
     this.calls.push('load')
     if (this.loads === null) throw new Error('The state was refused.')
     this.contextTokens = [...this.loads]
@@ -52,6 +84,7 @@ export class FakeSequence implements EngineSequence {
   }
 
   async _eraseContextTokenRanges(ranges: readonly Range[]): Promise<void> {
+    await this.#gates.get('erase')?.()
     this.contextTokens = this.contextTokens.filter((_, i) => !ranges.some(({ start, end }) => i >= start && i < end))
   }
 

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
-import type { EngineContext, EngineModel } from '../../../lib/connectors/node-llama-cpp/engine.ts'
+import type { EngineContext, EngineModel, EngineTensorInfo } from '../../../lib/connectors/node-llama-cpp/engine.ts'
 import { checkLora, identityOf, type LoraAdapter } from '../../../lib/connectors/node-llama-cpp/identity.ts'
 import { fingerprintOf } from '../../../lib/identity/fingerprint.ts'
 import { temporaryFolder } from '../../support/folder.ts'
@@ -19,19 +19,20 @@ beforeEach(() => {
   writeFileSync(path, bytes)
 })
 
-function modelOf(changes: { metadata?: object; release?: string; sources?: unknown[] } = {}): EngineModel {
+function tensorOf(name: string, i: number): EngineTensorInfo {
+  const fileOffset = BigInt(HEADER_BYTES + i * TENSOR_BYTES)
+  return { name, dimensions: [TENSOR_BYTES], ggmlType: 0, fileOffset, filePart: 1 }
+}
+
+function modelOf(
+  changes: { metadata?: object; release?: string; sources?: unknown[]; tensors?: EngineTensorInfo[] | undefined } = {},
+): EngineModel {
   return {
     disposed: false,
     llama: { llamaCppRelease: { repo: 'ggml-org/llama.cpp', release: changes.release ?? 'v1' } },
     fileInfo: {
       metadata: changes.metadata ?? { general: { architecture: 'llama' }, llama: { rope: { freq_base: 10_000 } } },
-      fullTensorInfo: [0, 1, 2].map((i) => ({
-        name: `t${i}`,
-        dimensions: [TENSOR_BYTES],
-        ggmlType: 0,
-        fileOffset: BigInt(HEADER_BYTES + i * TENSOR_BYTES),
-        filePart: 1,
-      })),
+      fullTensorInfo: 'tensors' in changes ? changes.tensors : [0, 1, 2].map((i) => tensorOf(`t${i}`, i)),
       sourceData: changes.sources ?? [{ type: 'path', path, length: HEADER_BYTES }],
     },
     fileInsights: { isRecurrent: false, isHybrid: false },
@@ -105,6 +106,15 @@ describe('the identity', () => {
     const long = { llama: { rope: { scaling: { type: 'yarn' } } } }
     expect(await identified(modelOf({ metadata: long }), { contextSize: 4096 })).not.toBe(
       await identified(modelOf({ metadata: long })),
+    )
+  })
+
+  test.each([
+    ['has long and short factors for its rope', [tensorOf('rope_factors_long.weight', 0)]],
+    ['has tensors that the engine does not tell', undefined],
+  ])('depends on the length of the context where the model %s', async (_, tensors) => {
+    expect(await identified(modelOf({ tensors }), { contextSize: 4096 })).not.toBe(
+      await identified(modelOf({ tensors })),
     )
   })
 

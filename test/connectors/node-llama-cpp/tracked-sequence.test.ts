@@ -13,6 +13,7 @@ function track(sequence: FakeSequence): { tracked: TrackedSequence; idle: () => 
     onIdle: () => {
       idle++
     },
+    onEmpty: () => undefined,
     onPrefill: (tokens) => prefills.push(tokens),
     adapt: null,
   })
@@ -85,6 +86,68 @@ describe('which tokens may be stored', () => {
     expect(tracked.storable).toBe(3)
   })
 
+  test('are none of a state that somebody loaded while the sequence was being emptied', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    sequence.loads = numbers(8)
+    const gate = sequence.hold('load')
+    const loading = sequence.loadStateFromFile()
+    await sequence.clearHistory()
+    gate.open()
+    await loading
+    expect(sequence.nextTokenIndex).toBe(8)
+    expect(tracked.storable).toBe(0)
+  })
+
+  test('are none of a state that somebody loaded while we were loading', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    sequence.loads = numbers(8)
+    const gate = sequence.hold('load')
+    const ours = tracked.load('path', 8)
+    await gate.reached
+    const foreign = sequence.loadStateFromFile()
+    gate.open()
+    await Promise.all([ours, foreign])
+    expect(tracked.storable).toBe(0)
+  })
+
+  test('are those before a cut at the end where tokens came while it waited', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    const gate = sequence.hold('erase')
+    const cut = sequence.eraseContextTokenRanges([{ start: 4, end: 10 }])
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(6, 10))
+    gate.open()
+    await cut
+    expect(sequence.contextTokens).toEqual([...numbers(4), ...numbers(6, 10)])
+    await sequence.controlledEvaluate([1])
+    expect(tracked.storable).toBe(4)
+  })
+
+  test('are none after a range in the middle was erased and nothing was evaluated since', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    await sequence.eraseContextTokenRanges([{ start: 4, end: 6 }])
+    await sequence.evaluateWithoutGeneratingNewTokens([])
+    await sequence.controlledEvaluate([])
+    expect(tracked.storable).toBe(0)
+  })
+
+  test('are none once the hooks are gone, for nobody sees what becomes of the sequence', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    const { epoch } = tracked
+    tracked.release()
+    await sequence.eraseContextTokenRanges([{ start: 4, end: 6 }])
+    expect(tracked.storable).toBe(0)
+    expect(tracked.epoch).not.toBe(epoch)
+  })
+
   test('are all of a state that we loaded', async () => {
     const sequence = new FakeSequence()
     const { tracked } = track(sequence)
@@ -130,6 +193,29 @@ describe('an evaluation', () => {
     expect(prefills).toEqual([40])
   })
 
+  test('that was left between two tokens is over when the next one begins', async () => {
+    const sequence = new FakeSequence()
+    const { tracked, idle } = track(sequence)
+    const left = sequence.evaluateWithMetadata(numbers(40))
+    await left.next()
+    expect(tracked.busy).toBe(false)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(5))
+    expect(idle()).toBe(1)
+    expect(tracked.evaluating).toBe(false)
+    await left.next()
+    expect(tracked.evaluating).toBe(true)
+  })
+
+  test('is busy while a step runs, and not between two', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    const iterator = sequence.evaluateWithMetadata(numbers(40))
+    const step = iterator.next()
+    expect(tracked.busy).toBe(true)
+    await step
+    expect(tracked.busy).toBe(false)
+  })
+
   test('that was never begun is none', async () => {
     const sequence = new FakeSequence()
     const { idle } = track(sequence)
@@ -165,6 +251,7 @@ describe('hooks', () => {
     const seen: unknown[] = []
     const tracked: TrackedSequence = new TrackedSequence(sequence, {
       onIdle: () => undefined,
+      onEmpty: () => undefined,
       onPrefill: () => undefined,
       adapt: async (tokens, allowShift) => {
         seen.push([tokens, allowShift])
@@ -174,6 +261,38 @@ describe('hooks', () => {
     await sequence.adaptStateToTokens(numbers(2))
     expect(seen).toEqual([[[0, 1], true]])
     expect(sequence.calls).toEqual(['adapt'])
+  })
+
+  test('leave the engine to itself where somebody else hooked the method after them', async () => {
+    const sequence = new FakeSequence()
+    let adapted = 0
+    const tracked = new TrackedSequence(sequence, {
+      onIdle: () => undefined,
+      onEmpty: () => undefined,
+      onPrefill: () => undefined,
+      adapt: async () => {
+        adapted++
+      },
+    })
+    const ours = sequence.adaptStateToTokens
+    sequence.adaptStateToTokens = (tokens) => ours.call(sequence, tokens)
+    tracked.release()
+    await sequence.adaptStateToTokens(numbers(2))
+    expect(adapted).toBe(0)
+    expect(sequence.calls).toEqual(['adapt'])
+  })
+
+  test('gone meanwhile keep a state from being loaded', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    sequence.loads = numbers(8)
+    const gate = sequence.hold('erase')
+    const loading = tracked.load('path', 8)
+    tracked.release()
+    gate.open()
+    await expect(loading).rejects.toMatchObject({ code: 'ERR_KV_ABORTED' })
+    expect(sequence.calls).toEqual([])
   })
 
   test('let one onboard or offload after the other run', async () => {

@@ -1,0 +1,140 @@
+import { expect, test } from 'vitest'
+import type { BlockManager } from '../../../lib/block-manager.ts'
+import { zeroCacheCounters } from '../../../lib/connectors/node-llama-cpp/cache-stats.ts'
+import type { CacheContext } from '../../../lib/connectors/node-llama-cpp/context.ts'
+import { storeState } from '../../../lib/connectors/node-llama-cpp/offload.ts'
+import { Speeds } from '../../../lib/connectors/node-llama-cpp/speeds.ts'
+import type { StateImage, StateImages } from '../../../lib/connectors/node-llama-cpp/state-images.ts'
+import { TrackedSequence } from '../../../lib/connectors/node-llama-cpp/tracked-sequence.ts'
+import { KvError } from '../../../lib/errors.ts'
+import { defineLayout } from '../../../lib/identity/model-layout.ts'
+import type { ReadImage } from '../../../lib/native/image-binding.ts'
+import { strideOf } from '../../support/layouts.ts'
+import { TEST_STRIDE, tokens, withManager } from '../../support/manager.ts'
+import { expectQuiet } from '../../support/outcomes.ts'
+import { FakeSequence } from './fake-sequence.ts'
+
+const BLOCK = 4
+const WINDOW_OF_8 = defineLayout({
+  tokensPerBlock: BLOCK,
+  dtype: 'test',
+  groups: [
+    { name: 'full', kind: 'full', layers: 2, bytesPerToken: 512 },
+    { name: 'window', kind: 'sliding', layers: 2, bytesPerToken: 512, windowTokens: 8 },
+  ],
+})
+
+/** A cache's context whose images are none: `cut` stands in for what native code does. */
+function contextOf(
+  manager: BlockManager,
+  sequence: FakeSequence,
+  cut: (blocks: number) => void,
+  windowTokens?: number,
+): CacheContext {
+  const read = (): ReadImage => {
+    const { contextTokens } = sequence
+    const section = (cellCount: number): ReadImage['sections'][number] => {
+      const cells = { firstPosition: contextTokens.length - cellCount, cellCount, transposed: false }
+      return { kind: 'attention', layers: 2, rows: new Uint32Array(), bytesPerToken: 4096, ...cells }
+    }
+    const windows = windowTokens === undefined ? [] : [section(Math.min(windowTokens, contextTokens.length))]
+    const sections = [section(contextTokens.length), ...windows]
+    return { version: 3, tokens: Uint32Array.from(contextTokens), shape: new Uint32Array(), sections }
+  }
+  const image = {
+    path: '',
+    noteSize: () => undefined,
+    read: async () => read(),
+    cut: async (_section: number, _storage: unknown, moves: Uint32Array) => cut(moves.length / 2),
+  } as unknown as StateImage
+  return {
+    manager,
+    images: { with: <T>(work: (each: StateImage) => Promise<T>) => work(image) } as unknown as StateImages,
+    kinds: ['attention'],
+    sections: manager.layout.groups.map(({ kind }, index) => ({ index, kind })),
+    pattern: read(),
+    contextSize: sequence.contextSize,
+    tokensPerBlock: BLOCK,
+    needsBoundaries: false,
+    speeds: new Speeds(),
+    counters: zeroCacheCounters(),
+  }
+}
+
+function watch(sequence: FakeSequence): TrackedSequence {
+  const nothing = (): void => undefined
+  return new TrackedSequence(sequence, { onIdle: nothing, onEmpty: nothing, onPrefill: nothing, adapt: null })
+}
+
+/** A sequence of 8 blocks under watch, and a manager with host memory for 4 of them, and disk. */
+async function withSmallHost(
+  run: (parts: { manager: BlockManager; sequence: FakeSequence; tracked: TrackedSequence }) => Promise<void>,
+): Promise<void> {
+  await withManager({ host: { capacityBytes: 4 * TEST_STRIDE } }, async (manager) => {
+    const sequence = new FakeSequence()
+    const tracked = watch(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens([...tokens(1, 8 * BLOCK)])
+    await run({ manager, sequence, tracked })
+    expectQuiet(manager)
+  })
+}
+
+test('a state larger than host memory is stored in rounds', async () => {
+  await withSmallHost(async ({ manager, sequence, tracked }) => {
+    const cuts: number[] = []
+    const context = contextOf(manager, sequence, (blocks) => cuts.push(blocks))
+    expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({
+      tokens: 8 * BLOCK,
+      blocks: 8,
+      message: '',
+    })
+    expect(cuts.length).toBeGreaterThan(1)
+    expect(context.counters).toMatchObject({ saves: 1, blocksStored: 8 })
+  })
+})
+
+test('a cut that fails in a later round gives its slots back', async () => {
+  await withSmallHost(async ({ manager, sequence, tracked }) => {
+    let cuts = 0
+    const context = contextOf(manager, sequence, () => {
+      if (++cuts === 2) throw new KvError('ERR_KV_IO', 'The image could not be read.')
+    })
+    await expect(storeState(context, tracked, { tenant: 'a' }, {})).rejects.toMatchObject({ code: 'ERR_KV_IO' })
+    expect(context.counters.blocksStored).toBe(4)
+    expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ tokens: 8 * BLOCK, blocks: 4 })
+  })
+})
+
+test('blocks that were cut and could not be published are not counted', async () => {
+  await withSmallHost(async ({ manager, sequence, tracked }) => {
+    const limits = new AbortController()
+    let cuts = 0
+    const context = contextOf(manager, sequence, () => {
+      cuts++
+      limits.abort()
+    })
+    const outcome = await storeState(context, tracked, { tenant: 'a' }, { signal: limits.signal })
+    const held = manager.sequence(tokens(1, 8 * BLOCK), { tenant: 'a' }).match()
+    expect(cuts).toBe(1)
+    expect(outcome).toMatchObject({ tokens: held.tokens, blocks: held.blocks })
+    expect(outcome.message).not.toBe('')
+    expect(context.counters.blocksStored).toBe(held.blocks)
+  })
+})
+
+test.each([
+  ['stored where it is the one of the layout', 8, 16],
+  ['not where it is longer, for then it would come back too short', 9, 0],
+])('a window of the engine is %s', async (_, windowTokens, held) => {
+  await withManager({ layout: WINDOW_OF_8, host: { capacityBytes: 16 * strideOf(WINDOW_OF_8) } }, async (manager) => {
+    const sequence = new FakeSequence()
+    const tracked = watch(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens([...tokens(1, 16)])
+    const context = contextOf(manager, sequence, () => undefined, windowTokens)
+    const storing = storeState(context, tracked, { tenant: 'a' }, {})
+    if (held === 0) await expect(storing).rejects.toMatchObject({ code: 'ERR_KV_LAYOUT_MISMATCH' })
+    else await storing
+    expect(manager.sequence(tokens(1, 16), { tenant: 'a' }).match().tokens).toBe(held)
+    expectQuiet(manager)
+  })
+})
