@@ -68,7 +68,11 @@ test('a state of a kind that is not known is left alone: the cache is off, and s
   const prompt = promptOf(model, 100)
   await sequence.adaptStateToTokens(prompt.slice(0, -1), false)
   await sequence.evaluateWithoutGeneratingNewTokens(prompt)
-  expect(await cache.offload(sequence)).toMatchObject({ tokens: 0, blocks: 0, message: expect.stringMatching(/cannot be cut/) })
+  expect(await cache.offload(sequence)).toMatchObject({
+    tokens: 0,
+    blocks: 0,
+    message: expect.stringMatching(/cannot be cut/),
+  })
   expect(await cache.prefetch(prompt)).toBe(0)
   expect(cache.stats().skipped.off).toBe(1)
   await cache.close()

@@ -88,9 +88,10 @@ std::shared_ptr<const void> share_of(std::atomic<std::thread::id>& end) {
 TEST_CASE("what a client lets go of goes on another thread, however many calls have not ended") {
   EngineOptions options;
   options.queue_tasks = 1;
-  Rig rig(4, options);
+  // Outlives the engine's threads, which pass it.
   Gate gate;
   gate.shut();
+  Rig rig(4, options);
   rig.start_held(1, Lane::kLong, gate);
   CHECK(rig.client->start(2, Lane::kShort, {}, [] { return TaskOutcome{}; }).code() == Code::kQueueFull);
   std::atomic<std::thread::id> end{};
