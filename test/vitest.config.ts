@@ -53,7 +53,8 @@ export default defineConfig({
   test: {
     globals: false,
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than most machines of a CI have processors: many tests wait for processes and disks.
+    maxWorkers: 3,
     // V8's own threads synchronise in ways that a thread sanitizer cannot see; without them it watches ours alone.
     execArgv: KVTIER_SANITIZER === 'thread' ? ['--single-threaded'] : [],
     testTimeout: 60_000,

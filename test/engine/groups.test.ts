@@ -1,6 +1,7 @@
 import type { LlamaModel } from 'node-llama-cpp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { modelPath } from '../../scripts/models/cache.js'
+import { brief } from './support/brief.js'
 import { withCache } from './support/cache.js'
 import {
   createContext,
@@ -14,7 +15,7 @@ import {
 
 const PROMPT_TOKENS = 2048
 const ANSWER_TOKENS = 48
-const PREFIXES = [64, 512, 1024, 1984]
+const PREFIXES = brief ? [512, 1984] : [64, 512, 1024, 1984]
 
 /**
  * The engine keeps a window in a ring of cells. Rows that come back lie at its start, wherever they were before, and flash

@@ -26,8 +26,8 @@ export default defineConfig({
     exclude: ['**/node_modules/**'],
     globals: false,
     pool: 'forks',
-    // The engine computes with all cores.
-    maxWorkers: 1,
+    // The engine computes with one thread in each.
+    maxWorkers: 2,
     testTimeout: 300_000,
     hookTimeout: 300_000,
     env: { KVTIER_ADDON: KVTIER_ADDON ?? `${root}build/testing/kvtier_testing.node` },
