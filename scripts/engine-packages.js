@@ -16,6 +16,18 @@ export async function loadLlama() {
   return /** @type {typeof import('node-llama-cpp')} */ (await load('node-llama-cpp/dist/index.js'))
 }
 
+/** The engine on the CPU, never compiled or downloaded. */
+export async function openCpuEngine() {
+  const { getLlama, LlamaLogLevel } = await loadLlama()
+  return await getLlama({
+    gpu: false,
+    build: 'never',
+    skipDownload: true,
+    progressLogs: false,
+    logLevel: LlamaLogLevel.error,
+  })
+}
+
 /** @returns {Promise<typeof import('fastify')>} */
 export async function loadFastify() {
   return /** @type {typeof import('fastify')} */ (await load('fastify/fastify.js'))

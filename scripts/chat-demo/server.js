@@ -2,7 +2,7 @@
  * The demo's server, a child process: one context with one sequence, and a LlamaChatSession for all users. It serves one
  * prompt at a time; how it makes the sequence ready for one is what the demo compares.
  */
-import { loadLlama } from '../engine-packages.js'
+import { loadLlama, openCpuEngine } from '../engine-packages.js'
 
 /** @typedef {import('./messages.js').Task} Task */
 /** @typedef {import('./messages.js').Reply} Reply */
@@ -48,14 +48,8 @@ function heldBytes({ slots, held, capacityBytes }) {
 
 /** @param {Task} task */
 async function serve(task) {
-  const { getLlama, LlamaChatSession, LlamaLogLevel } = await loadLlama()
-  const llama = await getLlama({
-    gpu: false,
-    build: 'never',
-    skipDownload: true,
-    progressLogs: false,
-    logLevel: LlamaLogLevel.error,
-  })
+  const { LlamaChatSession } = await loadLlama()
+  const llama = await openCpuEngine()
   const model = await llama.loadModel({ modelPath: task.model })
   const context = await model.createContext({
     contextSize: task.contextSize,

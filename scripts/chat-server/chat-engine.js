@@ -4,7 +4,7 @@
  */
 import { BlockManager, SHARED } from 'kvtier'
 import { bindNodeLlamaCpp, describeNodeLlamaCpp } from 'kvtier/connectors/node-llama-cpp'
-import { loadLlama } from '../engine-packages.js'
+import { loadLlama, openCpuEngine } from '../engine-packages.js'
 import { RequestError } from './chat-request.js'
 import { ClosingError, FairQueue } from './fair-queue.js'
 
@@ -237,14 +237,7 @@ function promptTokensOf(prompt, report) {
 /** @param {EngineOptions} options */
 async function openParts(options) {
   const llamaModule = await loadLlama()
-  const { getLlama, LlamaLogLevel } = llamaModule
-  const llama = await getLlama({
-    gpu: false,
-    build: 'never',
-    skipDownload: true,
-    progressLogs: false,
-    logLevel: LlamaLogLevel.error,
-  })
+  const llama = await openCpuEngine()
   const model = await llama.loadModel({ modelPath: options.modelPath })
   const context = await model.createContext({
     contextSize: options.contextSize,
