@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "core/check.h"
 #include "core/try_reserve.h"
-#include "kernels/copy_block.h"
-#include "storage/verify.h"
 
 namespace kvtier {
 
@@ -51,17 +48,6 @@ Status BlockSlots::check(std::span<const std::uint32_t> slots) const {
     return Status(Code::kSlotRepeated, "slot " + std::to_string(*twice) + " is named twice");
   }
   return Status::ok();
-}
-
-std::vector<std::uint32_t> find_bad_blocks(const BlockSource& source) {
-  KVTIER_CHECK(source.slots.size() == source.hashes.size());
-  std::vector<std::uint32_t> bad;
-  for (std::size_t i = 0; i < source.slots.size(); ++i) {
-    const std::uint32_t slot = source.slots[i];
-    const Checksum computed = checksum_block(source.storage->view(), slot, seed_of(source.hashes[i]));
-    if (!checksum_matches(source.storage->checksum_at(slot), computed)) bad.push_back(static_cast<std::uint32_t>(i));
-  }
-  return bad;
 }
 
 }  // namespace kvtier

@@ -41,7 +41,4 @@ struct BlockSource {
   std::span<const SequenceHash> hashes;  // one a slot
 };
 
-// Slots whose bytes are not those that their checksums were made of, as indices. Precondition: the slots are checked.
-[[nodiscard]] std::vector<std::uint32_t> find_bad_blocks(const BlockSource& source);
-
 }  // namespace kvtier

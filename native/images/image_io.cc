@@ -55,31 +55,4 @@ Status ImageScatter::flush() {
   return status_;
 }
 
-ImageGather::ImageGather(MemoryFile& file) : file_(file) {
-  parts_.reserve(MemoryFile::kMaxParts);
-  numbers_.reserve(kNumberBytes);
-}
-
-void ImageGather::add(const std::byte* from, std::size_t length) {
-  if (length == 0) return;
-  if (!extend(parts_, from, length)) {
-    parts_.push_back({const_cast<std::byte*>(from), length});
-  }
-  length_ += length;
-  if (parts_.size() == MemoryFile::kMaxParts) move();
-}
-
-void ImageGather::move() {
-  if (!parts_.empty() && status_.is_ok()) status_ = file_.write(offset_, parts_);
-  parts_.clear();
-  numbers_.clear();
-  offset_ += length_;
-  length_ = 0;
-}
-
-Status ImageGather::flush() {
-  move();
-  return status_;
-}
-
 }  // namespace kvtier

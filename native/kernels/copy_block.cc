@@ -24,19 +24,13 @@ constexpr std::uint64_t kLineBytes = 64;
 // MiB.
 constexpr std::uint64_t kStreamingBytes = 128 * 1024;
 
-struct Method {
-  CopyBytes copy;
-  void (*fence)() noexcept;
-  std::uint64_t chunk_bytes;
-};
-
 void copy_cached(std::byte* target, const std::byte* source, std::size_t length) noexcept {
   std::memcpy(target, source, length);
 }
 
 void no_fence() noexcept {}
 
-constexpr Method kCachedMethod{copy_cached, no_fence, kCachedChunkBytes};
+constexpr CopyMethod kCachedMethod{copy_cached, no_fence, kCachedChunkBytes};
 
 // nullptr where the build or the processor has no non-temporal copy.
 const StreamingCopy* streaming_copy() noexcept {
@@ -47,13 +41,13 @@ const StreamingCopy* streaming_copy() noexcept {
 #endif
 }
 
-Method method_of(Stores stores) noexcept {
+CopyMethod method_of(Stores stores) noexcept {
   switch (stores) {
     case Stores::kCached:
       return kCachedMethod;
     case Stores::kStreaming: {
       const StreamingCopy* streaming = streaming_copy();
-      return streaming == nullptr ? kCachedMethod : Method{streaming->copy, streaming->fence, kStreamingChunkBytes};
+      return streaming == nullptr ? kCachedMethod : CopyMethod{streaming->copy, streaming->fence, kStreamingChunkBytes};
     }
   }
   KVTIER_CHECK(false);
@@ -69,7 +63,7 @@ std::uint64_t chunk_at(const std::byte* target, std::uint64_t run, std::uint64_t
 void copy_block(const SlotView& source, std::uint32_t source_slot, const SlotView& target, std::uint32_t target_slot,
                 Stores stores) noexcept {
   KVTIER_CHECK(source.layout->shape() == target.layout->shape());
-  const Method method = method_of(stores);
+  const CopyMethod method = method_of(stores);
   FragmentCursor from(source, source_slot);
   FragmentCursor to(target, target_slot);
   while (from.run() != 0) {
@@ -84,19 +78,35 @@ void copy_block(const SlotView& source, std::uint32_t source_slot, const SlotVie
 Checksum copy_block_checked(const SlotView& source, std::uint32_t source_slot, const SlotView& target,
                             std::uint32_t target_slot, Stores stores, std::uint64_t seed) noexcept {
   KVTIER_CHECK(source.layout->shape() == target.layout->shape());
-  const Method method = method_of(stores);
-  PayloadChecksum checksum(seed, source.layout->shape().part_bytes());
+  CheckedCopy copy(stores, seed, source.layout->shape().part_bytes());
   FragmentCursor from(source, source_slot);
   FragmentCursor to(target, target_slot);
   while (from.run() != 0) {
-    const std::uint64_t length = chunk_at(to.at(), std::min(from.run(), to.run()), method.chunk_bytes);
-    checksum.update(from.at(), length);
-    method.copy(to.at(), from.at(), length);
+    const std::uint64_t length = std::min(from.run(), to.run());
+    copy.copy(to.at(), from.at(), length);
     from.advance(length);
     to.advance(length);
   }
-  method.fence();
-  return checksum.finish();
+  return copy.finish();
+}
+
+CheckedCopy::CheckedCopy(Stores stores, std::uint64_t seed, std::uint64_t part_bytes) noexcept
+    : method_(method_of(stores)), checksum_(seed, part_bytes) {}
+
+void CheckedCopy::copy(std::byte* target, const std::byte* source, std::uint64_t length) noexcept {
+  while (length != 0) {
+    const std::uint64_t chunk = chunk_at(target, length, method_.chunk_bytes);
+    checksum_.update(source, chunk);
+    method_.copy(target, source, chunk);
+    target += chunk;
+    source += chunk;
+    length -= chunk;
+  }
+}
+
+Checksum CheckedCopy::finish() noexcept {
+  method_.fence();
+  return checksum_.finish();
 }
 
 Checksum checksum_block(const SlotView& source, std::uint32_t source_slot, std::uint64_t seed) noexcept {

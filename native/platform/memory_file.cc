@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
@@ -24,6 +25,7 @@ Status failed(const std::string& path, const char* what, int error) {
 }
 
 #if defined(__linux__)
+constexpr int kPopulateWrite = 23;      // MADV_POPULATE_WRITE of Linux 5.14
 constexpr unsigned kNeverRun = 0x0008;  // MFD_NOEXEC_SEAL of Linux 6.3, which some systems insist on
 
 FileDescriptor open_nameless() noexcept {
@@ -59,7 +61,12 @@ MemoryFile::MemoryFile(MemoryFileKind kind, FileDescriptor file, std::string pat
     : kind_(kind), file_(std::move(file)), path_(std::move(path)) {}
 
 MemoryFile::MemoryFile(MemoryFile&& other) noexcept
-    : kind_(other.kind_), file_(std::move(other.file_)), path_(std::move(other.path_)) {}
+    : kind_(other.kind_),
+      file_(std::move(other.file_)),
+      path_(std::move(other.path_)),
+      mapping_(std::move(other.mapping_)),
+      unwritten_(std::move(other.unwritten_)),
+      unwritten_bytes_(other.unwritten_bytes_) {}
 
 MemoryFile::~MemoryFile() {
   if (file_.is_open() && kind_ == MemoryFileKind::kTemporary) ::unlink(path_.c_str());
@@ -107,18 +114,80 @@ Result<std::uint64_t> MemoryFile::size() const {
 Status MemoryFile::reserve(std::uint64_t size_bytes) {
   const Result<std::uint64_t> present = size();
   if (!present.is_ok()) return present.status();
+  mapping_.touched_bytes = std::min({mapping_.touched_bytes, present.value(), size_bytes});
   if (present.value() > size_bytes &&
       retried([&] { return ::ftruncate(file_.get(), static_cast<off_t>(size_bytes)); }) != 0) {
     return failed(path_, "it could not be shortened", errno);
   }
-  if (size_bytes == 0) return Status::ok();
+  if (mapping_.touched_bytes == size_bytes) return Status::ok();
   if (const int error = file_io().allocate(file_.get(), 0, size_bytes); error != 0) {
     return failed(path_, ("no room for an image of " + std::to_string(size_bytes) + " bytes").c_str(), error);
   }
   return Status::ok();
 }
 
+Result<std::span<std::byte>> MemoryFile::begin_write(std::uint64_t size_bytes) {
+  if (Status status = reserve(size_bytes); !status.is_ok()) return status;
+  if (map(size_bytes)) return std::span(mapping_.data, size_bytes);
+  unwritten_.reset(static_cast<std::byte*>(std::malloc(size_bytes)));
+  if (unwritten_ == nullptr && size_bytes != 0) {
+    return Status(Code::kOutOfMemory, path_ + ": no memory for an image of " + std::to_string(size_bytes) + " bytes");
+  }
+  unwritten_bytes_ = size_bytes;
+  return std::span(unwritten_.get(), size_bytes);
+}
+
+Status MemoryFile::end_write() {
+  const std::unique_ptr<std::byte, Free> bytes = std::move(unwritten_);
+  if (bytes == nullptr) return Status::ok();
+  iovec part{bytes.get(), unwritten_bytes_};
+  return write(0, {&part, 1});
+}
+
+bool MemoryFile::map(std::uint64_t size_bytes) noexcept {
+#if defined(__linux__)
+  if (kind_ != MemoryFileKind::kMemory || size_bytes == 0) return false;
+  if (mapping_.size_bytes < size_bytes) {
+    mapping_ = Mapping();
+    void* const data = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
+    if (data == MAP_FAILED) return false;
+    mapping_.data = static_cast<std::byte*>(data);
+    mapping_.size_bytes = size_bytes;
+  }
+  // A page at a time costs more than all of them at once. Best effort: they are there, and are mapped when written,
+  // too.
+  if (mapping_.touched_bytes < size_bytes) static_cast<void>(::madvise(mapping_.data, size_bytes, kPopulateWrite));
+  mapping_.touched_bytes = size_bytes;
+  return true;
+#else
+  static_cast<void>(size_bytes);
+  return false;
+#endif
+}
+
+MemoryFile::Mapping::Mapping(Mapping&& other) noexcept
+    : data(std::exchange(other.data, nullptr)), size_bytes(other.size_bytes), touched_bytes(other.touched_bytes) {}
+
+MemoryFile::Mapping& MemoryFile::Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(data, other.data);
+  std::swap(size_bytes, other.size_bytes);
+  std::swap(touched_bytes, other.touched_bytes);
+  return *this;
+}
+
+MemoryFile::Mapping::~Mapping() {
+#if defined(__linux__)
+  if (data != nullptr) ::munmap(data, size_bytes);
+#endif
+}
+
+void MemoryFile::Free::operator()(std::byte* memory) const noexcept {
+  std::free(memory);
+}
+
 void MemoryFile::clear() noexcept {
+  unwritten_.reset();
+  mapping_.touched_bytes = 0;
   static_cast<void>(retried([&] { return ::ftruncate(file_.get(), 0); }));
 }
 

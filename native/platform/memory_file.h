@@ -1,11 +1,13 @@
-// A file in memory that others in this process open by its path: an engine that only gives and takes files. It is never
-// mapped, so whoever shortens it meanwhile costs a failed read and never a signal. One thread at a time; the path may
-// be opened by any.
+// A file in memory that others in this process open by its path: an engine that only gives and takes files. What others
+// wrote is read by calls, so whoever shortens it meanwhile costs a failed read and never a signal; it is mapped only to
+// be written, when nobody else has it. One thread at a time; the path may be opened by any.
 #pragma once
 
 #include <sys/uio.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -45,6 +47,12 @@ class MemoryFile {
   // Makes the file exactly that long and takes the space, so that a lack of it is found here. What the file holds up to
   // there keeps its pages. Fails with kNoSpace, kOutOfMemory.
   [[nodiscard]] Status reserve(std::uint64_t size_bytes);
+  // The bytes of the file, which becomes exactly that long, to be written all of them; what they hold before says
+  // nothing. Nobody else may have the file open until end_write(). Pages that were written before cost nothing. Where
+  // the file cannot be mapped it is memory of its own. Fails as reserve() does.
+  [[nodiscard]] Result<std::span<std::byte>> begin_write(std::uint64_t size_bytes);
+  // What was written is in the file. Fails as write() does.
+  [[nodiscard]] Status end_write();
   // Nothing is left in the file. Best effort: what cannot be shortened cannot be read as an image either.
   void clear() noexcept;
 
@@ -55,10 +63,30 @@ class MemoryFile {
 
  private:
   MemoryFile(MemoryFileKind kind, FileDescriptor file, std::string path) noexcept;
+  // Whether the first `size_bytes` of the file can be written in place.
+  [[nodiscard]] bool map(std::uint64_t size_bytes) noexcept;
+
+  // Bytes of the file in this process's memory.
+  struct Mapping {
+    Mapping() = default;
+    Mapping(Mapping&& other) noexcept;
+    Mapping& operator=(Mapping&& other) noexcept;
+    ~Mapping();
+    std::byte* data = nullptr;
+    std::uint64_t size_bytes = 0;
+    std::uint64_t touched_bytes = 0;  // whose pages are there
+  };
+  struct Free {
+    void operator()(std::byte* memory) const noexcept;
+  };
 
   MemoryFileKind kind_;
   FileDescriptor file_;
   std::string path_;
+  Mapping mapping_;
+  // Between begin_write() and end_write(), where there is no mapping.
+  std::unique_ptr<std::byte, Free> unwritten_;
+  std::uint64_t unwritten_bytes_ = 0;
 };
 
 }  // namespace kvtier

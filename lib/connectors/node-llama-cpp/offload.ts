@@ -64,9 +64,8 @@ export async function storeState(
       const { tokens: held, message } = await first.publish(limits)
       return { tokens: held, blocks: 0, message, stored: blockSequence }
     }
-    return await context.images.with(async (image) => {
-      const { fileSize } = await keepingContext(sequence.context, () => sequence.saveStateToFile(image.path))
-      image.noteSize(fileSize)
+    return await context.images.toSave(async (image) => {
+      await keepingContext(sequence.context, () => sequence.saveStateToFile(image.path))
       context.counters.saves++
       const read = await image.read(context.kinds, context.contextSize)
       checkSaved(context, tracked, tokens, read, epoch)

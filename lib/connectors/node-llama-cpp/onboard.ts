@@ -76,7 +76,7 @@ export async function restoreState(
     if (tokens <= kept) return skip('lost')
     if (tokens - kept < plan.minGainTokens) return skip('small-gain')
     let storingMs = 0
-    const loaded = await context.images.with(async (image) => {
+    const loaded = await context.images.toBuild(async (image) => {
       if (!(await buildImage(context, reading, blockSequence, Uint32Array.from(plan.tokens.slice(0, tokens)), image)))
         return 'lost'
       if (isAborted(plan)) return 'aborted'

@@ -39,7 +39,7 @@ export async function probe(manager: BlockManager, target: CheckedTarget, images
         return { context: null, reason } as const
       }
       await evaluateSome(sequence, 2 * tokensPerBlock)
-      return await images.with(async (saved) => {
+      return await images.toSave(async (saved) => {
         await keepingContext(context, () => sequence.saveStateToFile(saved.path))
         const { kinds, read } = await readAs(model, saved, context.contextSize)
         await checkIdentity(manager, target, read, kinds)
@@ -56,7 +56,7 @@ export async function probe(manager: BlockManager, target: CheckedTarget, images
           speeds: new Speeds(),
           counters: zeroCacheCounters(),
         }
-        const same = await images.with(async (built) => {
+        const same = await images.toBuild(async (built) => {
           // What is only tried out does not count.
           await rebuild({ ...found, counters: zeroCacheCounters() }, sequence, read, built)
           return await built.equals(saved)

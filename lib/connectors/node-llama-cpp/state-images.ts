@@ -1,6 +1,7 @@
 /**
  * State images: files in memory that the engine writes its state to and reads it from. One is used by one request at a
- * time; a few that are not in use, and not large, are kept, for the pages of a file that was used before cost nothing.
+ * time. Of those that were put together a few, not large, are kept: the pages of a file that was written before cost
+ * nothing. One that the engine writes it empties first, so that nothing of it is worth keeping.
  */
 import { KvError } from '../../errors.js'
 import type { Binding } from '../../native/binding.js'
@@ -8,8 +9,8 @@ import type { Completions } from '../../native/completions.js'
 import type { BuiltImage, ImageHandle, ImageSectionKind, ImageSource, ReadImage } from '../../native/image-binding.js'
 import { MiB } from '../../options.js'
 
-/** A larger image is given back to the system after use: kept ones are memory that no tier's capacity counts. */
-const MOST_KEPT_BYTES = 256 * MiB
+/** Kept images have no more in all: they are memory that no tier's capacity counts. */
+const MOST_KEPT_BYTES = 512 * MiB
 
 /** One image, with what can be done to it. */
 export class StateImage {
@@ -29,14 +30,9 @@ export class StateImage {
     return this.#binding.imagePath(this.#handle)
   }
 
-  /** Bytes that it had at most, as far as is known. */
+  /** Bytes that it had at most, of what was put together in it. */
   get sizeBytes(): number {
     return this.#sizeBytes
-  }
-
-  /** The engine wrote a file of that size. */
-  noteSize(sizeBytes: number): void {
-    this.#sizeBytes = Math.max(this.#sizeBytes, sizeBytes)
   }
 
   /** Looks at what the engine wrote; see startReadImage. */
@@ -58,7 +54,7 @@ export class StateImage {
     const built = await this.#completions.call<BuiltImage>((ticket) =>
       this.#binding.startBuildImage(ticket, this.#handle, shape, tokens, sources),
     )
-    this.noteSize(built.bytes)
+    this.#sizeBytes = Math.max(this.#sizeBytes, built.bytes)
     return built
   }
 
@@ -83,29 +79,47 @@ export class StateImages {
   readonly #most: number
   #closed = false
 
-  /** @param most - how many are kept while nobody uses them */
+  /** @param most - how many that were put together are kept while nobody uses them */
   constructor(binding: Binding, completions: Completions, most: number) {
     this.#binding = binding
     this.#completions = completions
     this.#most = most
   }
 
-  /** Gives `work` an image of its own. */
-  async with<T>(work: (image: StateImage) => Promise<T>): Promise<T> {
-    if (this.#closed) throw new KvError('ERR_KV_CLOSED', 'The cache was closed.')
+  /** Gives `work` an image of its own, for the engine to write. */
+  async toSave<T>(work: (image: StateImage) => Promise<T>): Promise<T> {
+    this.#checkOpen()
+    return await this.#use(new StateImage(this.#binding, this.#completions), work, () => false)
+  }
+
+  /** Gives `work` an image of its own, to put together for the engine to read. */
+  async toBuild<T>(work: (image: StateImage) => Promise<T>): Promise<T> {
+    this.#checkOpen()
     const image = this.#free.pop() ?? new StateImage(this.#binding, this.#completions)
-    try {
-      return await work(image)
-    } finally {
-      const isKept = !this.#closed && this.#free.length < this.#most && image.sizeBytes <= MOST_KEPT_BYTES
-      if (!isKept) await image.close()
-      else this.#free.push(image)
-    }
+    return await this.#use(image, work, () => this.#hasRoomFor(image))
   }
 
   /** Gives back what nobody uses; what is in use is given back after it. */
   async close(): Promise<void> {
     this.#closed = true
     await Promise.all(this.#free.splice(0).map((image) => image.close()))
+  }
+
+  #hasRoomFor(image: StateImage): boolean {
+    const bytes = this.#free.reduce((sum, { sizeBytes }) => sum + sizeBytes, image.sizeBytes)
+    return !this.#closed && this.#free.length < this.#most && bytes <= MOST_KEPT_BYTES
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new KvError('ERR_KV_CLOSED', 'The cache was closed.')
+  }
+
+  async #use<T>(image: StateImage, work: (image: StateImage) => Promise<T>, isKept: () => boolean): Promise<T> {
+    try {
+      return await work(image)
+    } finally {
+      if (isKept()) this.#free.push(image)
+      else await image.close()
+    }
   }
 }

@@ -8,16 +8,14 @@
 
 #include "core/check.h"
 #include "core/try_reserve.h"
-#include "images/image_io.h"
 #include "images/llama/state_format.h"
+#include "kernels/copy_block.h"
 #include "memory/host_buffer.h"
 #include "platform/system_memory.h"
+#include "storage/verify.h"
 
 namespace kvtier::llama {
 namespace {
-
-// Rows of a transposed V are put together as many as fit here: small enough to stay in the processor's cache.
-constexpr std::uint64_t kBounceBytes = std::uint64_t{256} * 1024;
 
 constexpr std::uint64_t kWord = sizeof(std::uint32_t);
 constexpr std::uint64_t kRowHeader = sizeof(std::uint32_t) + sizeof(std::uint64_t);
@@ -26,6 +24,7 @@ constexpr std::uint64_t kColumnHeader = 3 * sizeof(std::uint32_t);
 // A section and the blocks that it is made of.
 struct Part {
   const SectionShape* shape = nullptr;
+  const BlockSource* source = nullptr;
   std::optional<BlockSlots> slots;
   std::vector<const std::byte*> blocks;
   std::uint32_t first_position = 0;
@@ -33,6 +32,7 @@ struct Part {
 
   [[nodiscard]] bool is_recurrent() const noexcept { return shape->kind == SectionKind::kRecurrent; }
   [[nodiscard]] std::uint64_t tokens() const noexcept { return slots->tokens_per_block(); }
+  [[nodiscard]] std::uint64_t part_bytes() const noexcept { return source->storage->info().shape.part_bytes(); }
   // Tokens of a block that the state has.
   [[nodiscard]] std::uint64_t used(std::size_t block) const noexcept {
     return std::min(tokens(), cell_count - block * tokens());
@@ -65,6 +65,7 @@ Result<Part> part_of(std::size_t number, const SectionShape& shape, const BlockS
   }
   Part part;
   part.shape = &shape;
+  part.source = &source;
   part.slots = slots.value();
   if (Status status = try_reserve(part.blocks, source.slots.size()); !status.is_ok()) return status;
   for (const std::uint32_t slot : source.slots) part.blocks.push_back(part.slots->at(slot));
@@ -112,137 +113,166 @@ Result<std::vector<Part>> check_parts(const ImageShape& shape, std::span<const s
   return parts;
 }
 
+// Writes into the memory of a file, one header after the other, and then each block's rows to where they belong.
 class Writer {
  public:
-  explicit Writer(MemoryFile& file) : out_(file) {}
+  explicit Writer(std::span<std::byte> image) : image_(image), stores_(stores_for(image.size())) {}
 
-  Status write(std::uint32_t version, std::span<const std::uint32_t> tokens, std::span<const Part> parts,
-               std::uint64_t size_bytes) {
-    out_.number(kMagic);
-    out_.number(version);
-    out_.number(static_cast<std::uint32_t>(tokens.size()));
-    out_.bytes(std::as_bytes(tokens));
-    for (const Part& part : parts) {
-      if (part.is_recurrent()) {
-        write_recurrent(part);
+  std::vector<BadBlock> write(std::uint32_t version, std::span<const std::uint32_t> tokens,
+                              std::span<const Part> parts) {
+    number(kMagic);
+    number(version);
+    number(static_cast<std::uint32_t>(tokens.size()));
+    std::memcpy(image_.data() + offset_, tokens.data(), tokens.size_bytes());
+    offset_ += tokens.size_bytes();
+    for (std::uint32_t section = 0; section < parts.size(); ++section) {
+      if (parts[section].is_recurrent()) {
+        write_recurrent(parts[section]);
       } else {
-        write_streams(part);
+        write_streams(parts[section]);
       }
-      if (!status_.is_ok()) return status_;
+      write_blocks(section, parts[section]);
     }
-    Status status = out_.flush();
-    KVTIER_CHECK(!status.is_ok() || out_.offset() == size_bytes);
-    return status;
+    KVTIER_CHECK(offset_ == image_.size());
+    return std::move(bad_);
   }
 
  private:
+  template <typename T>
+  void number(T value) noexcept {
+    std::memcpy(image_.data() + offset_, &value, sizeof value);
+    offset_ += sizeof value;
+  }
+
   void write_streams(const Part& part) {
-    out_.number(part.shape->streams);
+    number(part.shape->streams);
     for (std::uint32_t stream = 0; stream < part.shape->streams; ++stream) {
       if (stream == part.shape->stream) {
         write_cells(part);
       } else {
-        out_.number(std::uint32_t{0});
+        number(std::uint32_t{0});
       }
     }
   }
 
   void write_cells(const Part& part) {
-    out_.number(part.cell_count);
+    number(part.cell_count);
     for (std::uint32_t i = 0; i < part.cell_count; ++i) {
-      out_.number(part.first_position + i);
-      out_.number(std::uint32_t{1});
-      out_.number(part.shape->sequence);
+      number(part.first_position + i);
+      number(std::uint32_t{1});
+      number(part.shape->sequence);
     }
-    out_.number(std::uint32_t{part.shape->transposed});
-    out_.number(static_cast<std::uint32_t>(part.shape->layers.size()));
-    write_keys(part);
-    if (part.shape->kind == SectionKind::kLatent) return;
-    write_values(part);
+    number(std::uint32_t{part.shape->transposed});
+    number(static_cast<std::uint32_t>(part.shape->layers.size()));
+    place_rows(part);
   }
 
   void write_recurrent(const Part& part) {
-    out_.number(std::uint32_t{1});
-    out_.number(part.first_position);
-    out_.number(std::uint32_t{0});
-    out_.number(std::uint32_t{0});
-    out_.number(part.shape->model_layers);
-    write_keys(part);
-    write_values(part);
+    number(std::uint32_t{1});
+    number(part.first_position);
+    number(std::uint32_t{0});
+    number(std::uint32_t{0});
+    number(part.shape->model_layers);
+    place_rows(part);
   }
 
-  void write_keys(const Part& part) {
-    std::uint64_t base = 0;
+  // The headers of all layers; where their rows go is kept for write_blocks().
+  void place_rows(const Part& part) {
+    keys_.clear();
+    values_.clear();
     for (const LayerRows& rows : part.shape->layers) {
-      out_.number(rows.k_type);
-      out_.number(std::uint64_t{rows.k_row_bytes});
-      write_rows(part, base, rows.k_row_bytes);
-      base += part.tokens() * (std::uint64_t{rows.k_row_bytes} + rows.v_row_bytes);
+      number(rows.k_type);
+      number(std::uint64_t{rows.k_row_bytes});
+      keys_.push_back(take(part.cell_count * std::uint64_t{rows.k_row_bytes}));
+    }
+    if (part.shape->kind == SectionKind::kLatent) return;
+    for (const LayerRows& rows : part.shape->layers) {
+      number(rows.v_type);
+      if (rows.v_element_bytes == 0) {
+        number(std::uint64_t{rows.v_row_bytes});
+      } else {
+        number(rows.v_element_bytes);
+        number(rows.v_row_bytes / rows.v_element_bytes);
+      }
+      values_.push_back(take(part.cell_count * std::uint64_t{rows.v_row_bytes}));
     }
   }
 
-  void write_values(const Part& part) {
-    std::uint64_t base = 0;
-    for (const LayerRows& rows : part.shape->layers) {
-      base += part.tokens() * rows.k_row_bytes;
-      out_.number(rows.v_type);
-      if (rows.v_element_bytes == 0) {
-        out_.number(std::uint64_t{rows.v_row_bytes});
-        write_rows(part, base, rows.v_row_bytes);
-      } else {
-        out_.number(rows.v_element_bytes);
-        out_.number(rows.v_row_bytes / rows.v_element_bytes);
-        write_columns(part, base, rows);
+  std::byte* take(std::uint64_t length) noexcept {
+    std::byte* const begin = image_.data() + offset_;
+    offset_ += length;
+    return begin;
+  }
+
+  // Every block in one pass over its bytes, which verifies them; what is transposed comes afterwards.
+  void write_blocks(std::uint32_t section, const Part& part) {
+    const SectionShape& shape = *part.shape;
+    for (std::uint32_t i = 0; i < part.blocks.size(); ++i) {
+      CheckedCopy copy(stores_, seed_of(part.source->hashes[i]), part.part_bytes());
+      const std::byte* from = part.blocks[i];
+      const auto write_rows = [&](std::byte* rows, std::uint64_t row_bytes) {
+        copy.copy(rows + i * part.tokens() * row_bytes, from, part.used(i) * row_bytes);
+        skip(copy, from + part.used(i) * row_bytes, (part.tokens() - part.used(i)) * row_bytes);
+        from += part.tokens() * row_bytes;
+      };
+      for (std::size_t layer = 0; layer < shape.layers.size(); ++layer) {
+        const LayerRows& rows = shape.layers[layer];
+        write_rows(keys_[layer], rows.k_row_bytes);
+        if (shape.kind == SectionKind::kLatent) continue;
+        if (rows.v_element_bytes == 0) {
+          write_rows(values_[layer], rows.v_row_bytes);
+        } else {
+          skip(copy, from, part.tokens() * rows.v_row_bytes);
+          from += part.tokens() * rows.v_row_bytes;
+        }
       }
+      const Checksum stored = part.source->storage->checksum_at(part.source->slots[i]);
+      if (!checksum_matches(stored, copy.finish())) bad_.push_back({section, i});
+    }
+    if (bad_.empty()) write_columns(part);
+  }
+
+  static void skip(CheckedCopy& copy, const std::byte* from, std::uint64_t length) noexcept {
+    if (length != 0) copy.skip(from, length);
+  }
+
+  void write_columns(const Part& part) {
+    std::uint64_t base = 0;
+    for (std::size_t layer = 0; layer < part.shape->layers.size(); ++layer) {
+      const LayerRows& rows = part.shape->layers[layer];
+      base += part.tokens() * rows.k_row_bytes;
+      if (rows.v_element_bytes != 0) write_columns(part, base, rows, values_[layer]);
       base += part.tokens() * rows.v_row_bytes;
     }
   }
 
-  void write_rows(const Part& part, std::uint64_t base, std::uint64_t row_bytes) {
-    for (std::size_t i = 0; i < part.blocks.size(); ++i) {
-      out_.bytes({part.blocks[i] + base, part.used(i) * row_bytes});
-    }
-  }
-
-  void write_columns(const Part& part, std::uint64_t base, const LayerRows& rows) {
+  // A row of the file has one element of every cell.
+  static void write_columns(const Part& part, std::uint64_t base, const LayerRows& rows, std::byte* to) {
     const std::uint64_t element = rows.v_element_bytes;
-    const std::uint64_t width = rows.v_row_bytes / element;
-    const std::uint64_t stride = part.cell_count * element;
-    const std::uint64_t at_once =
-        std::clamp<std::uint64_t>(kBounceBytes / stride, 1, std::max<std::uint64_t>(width, 1));
-    status_ = try_reserve(bounce_, at_once * stride);
-    if (!status_.is_ok()) return;
-    bounce_.resize(at_once * stride);
-    for (std::uint64_t row = 0; row < width; row += at_once) {
-      const std::uint64_t count = std::min(at_once, width - row);
+    const std::uint64_t step = part.tokens() * element;
+    for (std::uint64_t row = 0; row < rows.v_row_bytes / element; ++row) {
       for (std::size_t i = 0; i < part.blocks.size(); ++i) {
-        const std::byte* from = part.blocks[i] + base + row * part.tokens() * element;
-        std::byte* to = bounce_.data() + i * part.tokens() * element;
         const std::uint64_t length = part.used(i) * element;
-        for (std::uint64_t n = 0; n < count; ++n, from += part.tokens() * element, to += stride) {
-          std::memcpy(to, from, length);
-        }
+        std::memcpy(to, part.blocks[i] + base + row * step, length);
+        to += length;
       }
-      out_.bytes({bounce_.data(), count * stride});
-      status_ = out_.flush();
-      if (!status_.is_ok()) return;
     }
   }
 
-  ImageGather out_;
-  std::vector<std::byte> bounce_;
-  Status status_;
+  std::span<std::byte> image_;
+  Stores stores_;
+  std::uint64_t offset_ = 0;
+  std::vector<std::byte*> keys_;  // of the section that is written, by layer
+  std::vector<std::byte*> values_;
+  std::vector<BadBlock> bad_;
 };
 
-// Space for the state, asked of the system before it is taken where that is memory.
-Status make_room(MemoryFile& file, std::uint64_t size_bytes) {
+// Memory for the state, asked of the system before it is taken.
+Status check_memory(const MemoryFile& file, std::uint64_t size_bytes) {
   const Result<std::uint64_t> present = file.size();
   if (!present.is_ok()) return present.status();
-  if (file.kind() == MemoryFileKind::kMemory && size_bytes > present.value()) {
-    const Status status = check_room(size_bytes - present.value(), system_memory().available_bytes);
-    if (!status.is_ok()) return status;
-  }
-  return file.reserve(size_bytes);
+  if (file.kind() != MemoryFileKind::kMemory || size_bytes <= present.value()) return Status::ok();
+  return check_room(size_bytes - present.value(), system_memory().available_bytes);
 }
 
 Result<WrittenState> write_parts(MemoryFile& file, const ImageShape& shape, std::span<const std::uint32_t> tokens,
@@ -250,17 +280,15 @@ Result<WrittenState> write_parts(MemoryFile& file, const ImageShape& shape, std:
   const Result<std::vector<Part>> parts = check_parts(shape, tokens, sources);
   if (!parts.is_ok()) return parts.status();
   WrittenState written;
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    for (const std::uint32_t index : find_bad_blocks(sources[i])) {
-      written.bad.push_back({static_cast<std::uint32_t>(i), index});
-    }
-  }
+  std::uint64_t size_bytes = 3 * kWord + tokens.size_bytes();
+  for (const Part& part : parts.value()) size_bytes += part.size_bytes();
+  if (Status status = check_memory(file, size_bytes); !status.is_ok()) return status;
+  const Result<std::span<std::byte>> image = file.begin_write(size_bytes);
+  if (!image.is_ok()) return image.status();
+  written.bad = Writer(image.value()).write(shape.version, tokens, parts.value());
   if (!written.bad.empty()) return written;
-  written.size_bytes = 3 * kWord + tokens.size_bytes();
-  for (const Part& part : parts.value()) written.size_bytes += part.size_bytes();
-  if (Status status = make_room(file, written.size_bytes); !status.is_ok()) return status;
-  Status status = Writer(file).write(shape.version, tokens, parts.value(), written.size_bytes);
-  if (!status.is_ok()) return status;
+  if (Status status = file.end_write(); !status.is_ok()) return status;
+  written.size_bytes = size_bytes;
   return written;
 }
 

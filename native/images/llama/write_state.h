@@ -24,8 +24,8 @@ struct WrittenState {
 };
 
 // `sources` has one a section. Attention and latent sections get the positions from their first block's to that of the
-// last token, a recurrent state the last token's. Every block is verified before any byte is written. Whenever the file
-// is not the whole state it is empty. Fails: kInvalidValue (shape of no version that is known, sources that do not fit
+// last token, a recurrent state the last token's. Every block is verified while it is copied. Whenever the file is not
+// the whole state it is empty. Fails: kInvalidValue (shape of no version that is known, sources that do not fit
 // the tokens), kNoSpace, kOutOfMemory, kIo, those of BlockSlots.
 [[nodiscard]] Result<WrittenState> write_state(MemoryFile& file, const ImageShape& shape,
                                                std::span<const std::uint32_t> tokens,

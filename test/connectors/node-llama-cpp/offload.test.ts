@@ -43,13 +43,12 @@ function contextOf(
   }
   const image = {
     path: '',
-    noteSize: () => undefined,
     read: async () => read(),
     cut: async (_section: number, _storage: unknown, moves: Uint32Array) => cut(moves.length / 2),
   } as unknown as StateImage
   return {
     manager,
-    images: { with: <T>(work: (each: StateImage) => Promise<T>) => work(image) } as unknown as StateImages,
+    images: { toSave: <T>(work: (each: StateImage) => Promise<T>) => work(image) } as unknown as StateImages,
     kinds: ['attention'],
     sections: manager.layout.groups.map(({ kind }, index) => ({ index, kind })),
     pattern: read(),

@@ -16,6 +16,7 @@ function imagesOf(): { images: StateImages; open: () => number } {
     startCloseImage: () => {
       open--
     },
+    startBuildImage: (_ticket: number, _image: unknown, shape: Uint32Array) => ({ bytes: shape[0], bad: [] }),
   } as unknown as Binding
   const completions = {
     call: async (start: (ticket: number) => void) => start(1),
@@ -23,28 +24,51 @@ function imagesOf(): { images: StateImages; open: () => number } {
   return { images: new StateImages(binding, completions, 2), open: () => open }
 }
 
-test('images are kept between requests, as many as were asked for', async () => {
+test('images that are put together are kept between requests, as many as were asked for', async () => {
   const { images, open } = imagesOf()
   let first: StateImage | undefined
-  await images.with(async (image) => {
+  await images.toBuild(async (image) => {
     first = image
   })
-  await images.with(async (image) => expect(image).toBe(first))
-  await images.with(() => images.with(() => images.with(async () => expect(open()).toBe(3))))
+  await images.toBuild(async (image) => expect(image).toBe(first))
+  await images.toBuild(() => images.toBuild(() => images.toBuild(async () => expect(open()).toBe(3))))
   expect(open()).toBe(2)
   await images.close()
   expect(open()).toBe(0)
 })
 
-test('a large one is given back to the system, and so is one of a request that fails after the end', async () => {
+test('one that the engine writes is none of the kept ones, and given back at once', async () => {
   const { images, open } = imagesOf()
-  await images.with(async (image) => image.noteSize(257 * MiB))
+  let kept: StateImage | undefined
+  await images.toBuild(async (image) => {
+    kept = image
+  })
+  await images.toSave(async (image) => {
+    expect(image).not.toBe(kept)
+    expect(open()).toBe(2)
+  })
+  expect(open()).toBe(1)
+  await images.close()
+})
+
+test('what is too large in all is given back to the system, and so is one of a request that fails after the end', async () => {
+  const { images, open } = imagesOf()
+  const ofBytes = (bytes: number) => async (image: StateImage) => {
+    await image.build(Uint32Array.of(bytes), new Uint32Array(), [])
+  }
+  await images.toBuild(ofBytes(513 * MiB))
   expect(open()).toBe(0)
-  const failing = images.with(async () => {
+  await images.toBuild(ofBytes(512 * MiB))
+  expect(open()).toBe(1)
+  // The kept one and another would be too much.
+  await images.toBuild(() => images.toBuild(ofBytes(1)))
+  expect(open()).toBe(1)
+  const failing = images.toBuild(async () => {
     await images.close()
     throw new Error('no')
   })
   await expect(failing).rejects.toThrow('no')
   expect(open()).toBe(0)
-  await expect(images.with(async () => undefined)).rejects.toMatchObject({ code: 'ERR_KV_CLOSED' })
+  await expect(images.toBuild(async () => undefined)).rejects.toMatchObject({ code: 'ERR_KV_CLOSED' })
+  await expect(images.toSave(async () => undefined)).rejects.toMatchObject({ code: 'ERR_KV_CLOSED' })
 })

@@ -8,8 +8,11 @@
 
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
+#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/faulty-io/faulty_io.h"
@@ -121,6 +124,51 @@ TEST_CASE("reserving makes a file exactly that long and keeps what it held") {
     REQUIRE(file.reserve(0).is_ok());
     CHECK(file.size().value() == 0);
   }
+}
+
+TEST_CASE("what is written at once is in the file, whatever it held and whoever shortened it before") {
+  for (const MemoryFileKind kind : kKinds) {
+    MemoryFile file = make(kind);
+    int round = 0;
+    for (const std::size_t size : {10'000U, 3U, 70'000U, 70'000U, 69'999U, 200'000U, 1U, 4096U}) {
+      CAPTURE(size);
+      if (round % 3 == 1) std::ofstream(file.path(), std::ios::binary | std::ios::trunc) << "from an engine";
+      if (round % 3 == 2) file.clear();
+      const auto bytes = file.begin_write(size);
+      REQUIRE_MESSAGE(bytes.is_ok(), bytes.status().message());
+      REQUIRE(bytes.value().size() == size);
+      std::string expected;
+      for (std::size_t i = 0; i < size; ++i)
+        expected += static_cast<char>('a' + (i * 7 + static_cast<std::size_t>(round)) % 26);
+      std::memcpy(bytes.value().data(), expected.data(), size);
+      REQUIRE(file.end_write().is_ok());
+      CHECK(text_of(file) == expected);
+      std::ifstream by_path(file.path(), std::ios::binary);
+      CHECK(std::string(std::istreambuf_iterator<char>(by_path), {}) == expected);
+      ++round;
+    }
+  }
+}
+
+TEST_CASE("a write at once that fails is a status, and the next one is whole") {
+  const FaultsEnd end;
+  MemoryFile file = make(MemoryFileKind::kTemporary);
+  FaultyIo::instance().set_faults({.fail_call = 1});
+  CHECK(file.begin_write(100).status().code() == Code::kIo);
+  for (const bool full : {false, true}) {
+    FaultyIo::instance().set_faults({});
+    const auto bytes = file.begin_write(100);
+    REQUIRE(bytes.is_ok());
+    std::memset(bytes.value().data(), 'x', 100);
+    FaultyIo::instance().set_faults(full ? FaultProfile{.write_no_space = 1} : FaultProfile{.fail_call = 1});
+    CHECK(file.end_write().code() == (full ? Code::kNoSpace : Code::kIo));
+  }
+  FaultyIo::instance().set_faults({.seed = 3, .short_write = 0.5});
+  const auto bytes = file.begin_write(100);
+  REQUIRE(bytes.is_ok());
+  std::memset(bytes.value().data(), 'y', 100);
+  REQUIRE(file.end_write().is_ok());
+  CHECK(text_of(file) == std::string(100, 'y'));
 }
 
 TEST_CASE("parts are moved in order, in calls of any length, and a read ends where the file does") {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -196,8 +197,8 @@ inline Bytes expected_block(const SyntheticState& state, std::size_t index, std:
   return bytes;
 }
 
-inline MemoryFile make_file() {
-  auto file = MemoryFile::create();
+inline MemoryFile make_file(std::optional<MemoryFileKind> kind = {}) {
+  auto file = kind ? MemoryFile::create(*kind) : MemoryFile::create();
   REQUIRE_MESSAGE(file.is_ok(), file.status().message());
   return std::move(file).value();
 }
