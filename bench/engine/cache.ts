@@ -2,6 +2,7 @@
 import { mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { BlockManager } from '../../lib/block-manager.js'
+import { DEFAULT_TOKENS_PER_BLOCK } from '../../lib/connectors/node-llama-cpp/describe.js'
 import {
   bindNodeLlamaCpp,
   describeNodeLlamaCpp,
@@ -13,8 +14,8 @@ import { evenWords } from '../harness/words.js'
 import type { LlamaContext, LlamaModel, LlamaSequence } from './engine.js'
 import type { Logits } from './prompts.js'
 
-/** Tokens of a block, and the most that a restored prompt may leave to evaluate. */
-export const TOKENS_PER_BLOCK = 64
+/** Tokens of a block: the connector's default. */
+export const TOKENS_PER_BLOCK = DEFAULT_TOKENS_PER_BLOCK
 /** Tokens that the engine evaluates at once. */
 export const BATCH_TOKENS = 512
 /** Room behind a prompt. */
@@ -127,6 +128,11 @@ export class EngineCache {
     const logits = output?.next.logits
     if (logits === undefined) throw new Error('The engine gave no logits.')
     return logits
+  }
+
+  /** Makes the sequence have only the first `tokens` tokens. */
+  async goBackTo(tokens: number): Promise<void> {
+    await this.sequence.eraseContextTokenRanges([{ start: tokens, end: this.sequence.nextTokenIndex }])
   }
 
   /** Empties the sequence. */

@@ -10,7 +10,9 @@ import type { Skipped } from '../harness/types.js'
 import type { PromptModel, PromptSequence } from './prompts.js'
 
 /** A sequence, with what the benchmarks call beside the connector. */
-export interface LlamaSequence extends EngineSequence, PromptSequence<number> {}
+export interface LlamaSequence extends EngineSequence, PromptSequence<number> {
+  eraseContextTokenRanges(ranges: readonly { readonly start: number; readonly end: number }[]): Promise<void>
+}
 
 /** A context that gives such sequences. */
 export interface LlamaContext extends EngineContext {

@@ -6,11 +6,11 @@ import type { BenchContext, Group, GroupSpec, Row, Sample, Skipped } from '../ha
 import { BATCH_TOKENS, EngineCache, TOKENS_PER_BLOCK } from './cache.js'
 import { type LoadedModel, openModel } from './engine.js'
 import { PHASE_NAMES, PHASES, PhaseClock, type PhaseSeconds, secondsOf } from './phases.js'
-import { largestDifference, promptOf } from './prompts.js'
+import { type Logits, largestDifference, promptOf } from './prompts.js'
 
 const MODEL = { name: 'large', dtype: 'q8_0' } as const
 
-/** Lengths of prompts, and how many times faster they should be back: with a suffix to evaluate, and whole. */
+/** Lengths of prompts, and how many times faster they should be back: with up to 64 tokens to evaluate, and whole. */
 const LENGTHS = [
   { tokens: 512, suffix: 7, whole: 87 },
   { tokens: 1024, suffix: 15, whole: 163 },
@@ -22,24 +22,35 @@ type Length = (typeof LENGTHS)[number]
 /** Lengths that a quick look has. */
 const QUICK_TOKENS = 1024
 
-/** Ways in which a prompt comes back: from which tier, and whether all but one token does. */
+/**
+ * Ways in which a prompt comes back: from which tier, and how many of its last tokens are evaluated: as few as whole blocks
+ * leave, as many as blocks of 64 tokens would leave, and one, where all of a prompt with one token more comes back.
+ */
 const WAYS = [
-  { key: 'host', from: 'host', isWhole: false },
-  { key: 'hostWhole', from: 'host', isWhole: true },
-  { key: 'disk', from: 'disk', isWhole: false },
-  { key: 'diskWhole', from: 'disk', isWhole: true },
+  { key: 'host', from: 'host', evaluated: TOKENS_PER_BLOCK },
+  { key: 'host64', from: 'host', evaluated: 64 },
+  { key: 'hostWhole', from: 'host', evaluated: 1 },
+  { key: 'disk', from: 'disk', evaluated: TOKENS_PER_BLOCK },
+  { key: 'diskWhole', from: 'disk', evaluated: 1 },
 ] as const
 type Way = (typeof WAYS)[number]
 
 const TIER_NAMES = { host: 'host memory', disk: 'disk' } as const
 
-/** The prompt that a way restores: one token longer where all tokens of the length are to come back. */
-function promptFor(way: Way, tokens: readonly number[]): readonly number[] {
-  return way.isWhole ? tokens : tokens.slice(0, -1)
+/** The prompt that is answered. `tokens` has one token more than the length. */
+function promptFor({ evaluated }: Way, tokens: readonly number[]): readonly number[] {
+  return evaluated === 1 ? tokens : tokens.slice(0, -1)
 }
 
-function nameOf({ from, isWhole }: Way, tokens: number): string {
-  return `${isWhole ? 'full hit of' : 'restore'} ${tokens} tokens from ${TIER_NAMES[from]}`
+/** As much of the prompt as makes the right number of tokens come back: an onboard leaves at least one. */
+function restoredPart(way: Way, tokens: readonly number[]): readonly number[] {
+  const prompt = promptFor(way, tokens)
+  return prompt.slice(0, prompt.length - way.evaluated + 1)
+}
+
+function nameOf({ from, evaluated }: Way, tokens: number): string {
+  const what = evaluated === 1 ? `full hit of ${tokens} tokens` : `restore ${tokens} tokens but ${evaluated}`
+  return `${what} from ${TIER_NAMES[from]}`
 }
 
 /** The rows of one length; samples have the ways' keys in their names. */
@@ -48,9 +59,9 @@ export function restoreRows(length: Length, parameters: Row['parameters'], hasAi
   const rows: Row[] = []
   for (const way of WAYS) {
     const name = nameOf(way, tokens)
-    const evaluated = way.isWhole ? 1 : TOKENS_PER_BLOCK
+    const { evaluated } = way
     const given = { ...parameters, prompt: tokens, evaluated, from: TIER_NAMES[way.from] }
-    const bound = way.isWhole ? length.whole : length.suffix
+    const bound = evaluated === 1 ? length.whole : length.suffix
     rows.push({
       name,
       unit: 'tokens/s',
@@ -116,34 +127,38 @@ function takeLaps({ manager, sequence }: EngineCache, clock: PhaseClock): void {
 
 /** One way, measured. */
 async function restore(engine: EngineCache, clock: PhaseClock, way: Way, tokens: readonly number[]): Promise<Sample> {
-  const prompt = promptFor(way, tokens)
   await engine.clear()
-  await engine.place(prompt, way.from)
+  await engine.place(tokens, way.from)
   clock.start()
-  await engine.restore(prompt, way.from)
+  await engine.restore(restoredPart(way, tokens), way.from)
   clock.lap('rest')
-  await engine.evaluateRest(prompt)
+  await engine.evaluateRest(promptFor(way, tokens))
   return restoreSample(way.key, tokens.length - 1, clock.end('evaluate'))
 }
 
 /** Computes the prompt once, stores it, and checks that every way gives the very logits that computing it gave. */
 async function storeAndCheck(engine: EngineCache, tokens: readonly number[]): Promise<void> {
-  const prompt = tokens.slice(0, -1)
-  // The engine computes in the same batches both times: to the end of what comes back, then the rest.
-  await engine.cache.onboard(engine.sequence, prompt)
-  await engine.sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, EngineCache.restorable(prompt.length)))
-  const suffix = await engine.logitsAfter(prompt)
+  const length = tokens.length - 1
+  await engine.cache.onboard(engine.sequence, tokens)
+  await engine.logitsAfter(tokens.slice(0, -1))
   const blocks = await engine.store()
-  if (blocks !== EngineCache.blocksOf(prompt.length)) throw new Error(`${blocks} blocks of the prompt were stored.`)
-  const whole = await engine.logitsAfter(tokens)
+  if (blocks !== EngineCache.blocksOf(length)) throw new Error(`${blocks} blocks of the prompt were stored.`)
+  // From what was computed then, the last tokens once more, in batches as they are evaluated behind what comes back.
+  const computed = new Map<number, Logits>()
+  for (const way of WAYS.toSorted((a, b) => a.evaluated - b.evaluated)) {
+    if (computed.has(way.evaluated)) continue
+    const prompt = promptFor(way, tokens)
+    await engine.goBackTo(prompt.length - way.evaluated)
+    computed.set(way.evaluated, await engine.logitsAfter(prompt))
+  }
   for (const way of WAYS) {
     await engine.clear()
     await engine.place(tokens, way.from)
-    await engine.restore(promptFor(way, tokens), way.from)
+    await engine.restore(restoredPart(way, tokens), way.from)
     const restored = await engine.logitsAfter(promptFor(way, tokens))
-    const difference = largestDifference(way.isWhole ? whole : suffix, restored)
+    const difference = largestDifference(computed.get(way.evaluated) ?? new Map(), restored)
     if (difference === 0) continue
-    throw new Error(`${nameOf(way, prompt.length)}: a logit differs by ${difference} from the computed one.`)
+    throw new Error(`${nameOf(way, length)}: a logit differs by ${difference} from the computed one.`)
   }
 }
 

@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { DEFAULT_TOKENS_PER_BLOCK } from '../../lib/connectors/node-llama-cpp/describe.js'
 import { withDirectory } from '../support/manager.js'
 import { type ChatServer, MODEL, readAnswer, startExample, withChatServer } from './support/chat-server.js'
 
-const BLOCK = 64
+const BLOCK = DEFAULT_TOKENS_PER_BLOCK
 const SYSTEM = { role: 'system', content: 'You answer the letters that reach a public library. '.repeat(8) }
 const QUESTION = { role: 'user', content: 'Which shelf has something on rivers, bridges and clocks?' }
 const FIXED = { messages: [SYSTEM, QUESTION], max_tokens: 24, temperature: 0 }

@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import type { LlamaContextSequence, LlamaModel, Token } from 'node-llama-cpp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.js'
+import { DEFAULT_TOKENS_PER_BLOCK } from '../../lib/connectors/node-llama-cpp/describe.js'
 import { bindNodeLlamaCpp, describeNodeLlamaCpp } from '../../lib/connectors/node-llama-cpp/index.js'
 import { modelPath } from '../../scripts/models/cache.js'
 import { withCache } from './support/cache.js'
 import { createContext, greedy, largestDifference, loadModel, logitsAfter, promptOf } from './support/engine.js'
 
 const MiB = 1024 * 1024
-const BLOCK = 64
+const BLOCK = DEFAULT_TOKENS_PER_BLOCK
 
 let model: LlamaModel
 let prompt: Token[]
@@ -52,10 +53,10 @@ describe('what is not known to be what a fresh evaluation gives is not stored', 
       await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(512, 600))
       await cache.offload(sequence)
       await cache.idle()
-      expect(cache.stats().blocksStored).toBe(2)
-      expect(await cache.prefetch(prompt)).toBe(2 * BLOCK)
+      expect(cache.stats().blocksStored).toBe(128 / BLOCK)
+      expect(await cache.prefetch(prompt)).toBe(128)
       // What the sequence has now is no prompt's prefix, and is found under no prompt.
-      expect(await cache.prefetch([...prompt.slice(0, 130), ...prompt.slice(200, 600)])).toBe(2 * BLOCK)
+      expect(await cache.prefetch([...prompt.slice(0, 130), ...prompt.slice(200, 600)])).toBe(128)
     })
     await context.dispose()
   })
@@ -264,9 +265,9 @@ describe('an offload tells', () => {
       await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(0, 128))
       const aborted = await cache.offload(sequence, { signal: AbortSignal.abort() })
       expect(aborted).toMatchObject({ tokens: 0, blocks: 0, message: expect.stringContaining('ERR_KV_ABORTED') })
-      expect(await cache.offload(sequence)).toEqual({ tokens: 128, blocks: 2, message: '' })
+      expect(await cache.offload(sequence)).toEqual({ tokens: 128, blocks: 128 / BLOCK, message: '' })
       expect(await cache.offload(sequence)).toEqual({ tokens: 128, blocks: 0, message: '' })
-      expect(cache.stats().blocksStored).toBe(2)
+      expect(cache.stats().blocksStored).toBe(128 / BLOCK)
     })
     await context.dispose()
   })

@@ -37,7 +37,7 @@ test('the README’s program with node-llama-cpp runs, and brings its prompt bac
   await withDirectory(async (directory) => {
     writeFileSync(join(directory, 'chat.mjs'), program())
     const answers: (string | undefined)[] = []
-    for (const disk of [0, 64]) {
+    for (const disk of [0, 112]) {
       const { stdout, ...end } = await runScript('chat.mjs', [], directory)
       expect(end).toEqual(CLEAN_END)
       const [answer, last] = stdout.trimEnd().split('\n')

@@ -1,15 +1,17 @@
 /**
  * What survives SIGKILL: the chat demo's own server, a process of its own, is killed, and another one opens its disk tier.
  */
+
 import { join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { DEFAULT_TOKENS_PER_BLOCK } from '../../lib/connectors/node-llama-cpp/describe.js'
 import { message, systemPrompt } from '../../scripts/chat-demo/conversations.js'
 import type { Answer, Exchange, Mode, Task } from '../../scripts/chat-demo/messages.js'
 import { ServerProcess } from '../../scripts/chat-demo/server-process.js'
 import { modelPath } from '../../scripts/models/cache.js'
 import { withDirectory } from '../support/manager.js'
 
-const BLOCK = 64
+const BLOCK = DEFAULT_TOKENS_PER_BLOCK
 const SIZES = { users: 1, turns: 3, system: 512, message: 120, answer: 32 }
 const MESSAGES = [0, 1, 2].map((turn) => message(SIZES, 0, turn))
 

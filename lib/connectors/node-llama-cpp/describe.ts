@@ -35,11 +35,15 @@ export interface NodeLlamaCppTarget {
   readonly sequence?: EngineSequence
 }
 
+/** Tokens a block covers where nothing else is asked for. */
+export const DEFAULT_TOKENS_PER_BLOCK = 16
+
 /** What {@link describeNodeLlamaCpp} takes. */
 export interface DescribeOptions extends NodeLlamaCppTarget {
   /**
-   * Tokens a block covers (default 64). Fewer find longer prefixes; more make larger blocks, which move faster. Blocks of
-   * 64 tokens have 1.4 MiB to 8 MiB with most models. Of a model with a sliding window it must divide the window.
+   * Tokens a block covers (default 16). What a prompt has beyond its last whole block is computed again, so that fewer
+   * answer sooner; more cost the index less memory, and make larger blocks, which disks move faster. Blocks of 16 tokens
+   * have 0.3 MiB to 2 MiB with most models. Of a model with a sliding window it must divide the window.
    */
   readonly tokensPerBlock?: number
 }
@@ -157,7 +161,12 @@ export async function describeNodeLlamaCpp(options: DescribeOptions): Promise<No
   const given = optionsOf('options', options, [...TARGET_FIELDS, 'tokensPerBlock'])
   const target = checkTarget(given)
   const { model, context, lora, modelPath } = target
-  const tokensPerBlock = integer('tokensPerBlock', given.tokensPerBlock ?? 64, 1, MAX_TOKENS_PER_BLOCK)
+  const tokensPerBlock = integer(
+    'tokensPerBlock',
+    given.tokensPerBlock ?? DEFAULT_TOKENS_PER_BLOCK,
+    1,
+    MAX_TOKENS_PER_BLOCK,
+  )
   const done = completions()
   binding.openEngine({ threads: 0, readBytesInFlight: 1, writeBytesInFlight: 1, queueBlocks: 1 })
   const layout = await withSpareSequence(target, async (sequence) => {
