@@ -9,7 +9,10 @@ import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '..
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
 import { emptyDevice, store } from '../support/slots.ts'
 
-afterEach(() => vi.restoreAllMocks())
+afterEach(() => {
+  vi.useRealTimers()
+  vi.restoreAllMocks()
+})
 
 describe('a reservation', () => {
   test('is filled, published, found, and read back byte by byte', async () => {
@@ -306,7 +309,15 @@ describe('a disk that does not answer', () => {
     string,
     () => { limits: object; end: (manager: BlockManager) => unknown },
   ])[] = [
-    ['deadline', 'ERR_KV_DEADLINE', () => ({ limits: { deadlineMs: 1 }, end: () => undefined })],
+    [
+      'deadline',
+      'ERR_KV_DEADLINE',
+      () => {
+        // It counts on a clock that stands still: only the disk is to be late.
+        vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+        return { limits: { deadlineMs: 20 }, end: () => vi.advanceTimersByTime(20) }
+      },
+    ],
     [
       'signal',
       'ERR_KV_ABORTED',
@@ -328,6 +339,7 @@ describe('a disk that does not answer', () => {
         const reserving = manager.host.reserve(sequence, limits)
         await untilHeld()
         end(manager)
+        vi.useRealTimers()
         const reservation = await reserving
         expect([0, 7].map((i) => reservation.needs(i))).toEqual([false, false])
         expect(codesOf(await reservation.publish())).toEqual(Array(8).fill(code))
@@ -363,7 +375,13 @@ describe('a disk that does not answer', () => {
       const reservation = await manager.host.reserve(sequence)
       fillAll(reservation, 1)
       await withHeldIo(async () => {
-        const result = await reservation.publish({ until: 'disk', deadlineMs: 20 })
+        // The deadline counts on a clock that stands still until the blocks are sealed and the disk was asked.
+        vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+        const publishing = reservation.publish({ until: 'disk', deadlineMs: 20 })
+        await untilHeld()
+        vi.advanceTimersByTime(20)
+        vi.useRealTimers()
+        const result = await publishing
         expect(result).toMatchObject({ tokens: 16, arrived: 0 })
         expect(tiersOf(result)).toEqual(Array(4).fill('host'))
         expect(result.message).toContain('ERR_KV_DEADLINE')
