@@ -104,6 +104,7 @@ export class BlockManager {
   readonly #diskToDevice: ManagerStats['diskToDevice']
   readonly #hasher: TokenHasher
   readonly #active = new Map<TransferControl, Promise<void>>()
+  readonly #onClosing = new Set<() => void>()
   #closing: Promise<void> | null = null
   #partsClosed = 0
 
@@ -216,8 +217,18 @@ export class BlockManager {
   }
 
   /** @internal What connectors work with beside the public names. */
-  get internals(): { readonly context: MovementContext; readonly fingerprint: Uint8Array } {
-    return { context: this.#context, fingerprint: this.#fingerprint }
+  get internals(): {
+    readonly context: MovementContext
+    readonly fingerprint: Uint8Array
+    /** Calls `listener` when the manager is closed, at once where it was; returns what ends that. */
+    onClosing(listener: () => void): () => void
+  } {
+    const onClosing = (listener: () => void): (() => void) => {
+      if (this.#closing !== null) listener()
+      this.#onClosing.add(listener)
+      return () => this.#onClosing.delete(listener)
+    }
+    return { context: this.#context, fingerprint: this.#fingerprint, onClosing }
   }
 
   /** @internal Throws where the accounting of a layer group is broken, naming it; for tests. */
@@ -260,6 +271,7 @@ export class BlockManager {
       const flush = flag('flush', given.flush, this.#options.flushOnClose)
       const deadlineMs = integer('deadlineMs', given.deadlineMs ?? 10_000, 0, 0x7fffffff)
       this.#closing = this.#close(flush, deadlineMs)
+      for (const listener of [...this.#onClosing]) listener()
       return this.#closing
     } catch (error) {
       return Promise.reject(error)

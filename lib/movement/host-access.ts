@@ -6,6 +6,7 @@ import { integer, KvError, optionsOf } from '../errors.js'
 import { CODE } from '../native/generated.js'
 import { DISK, HOST } from '../tiers/types.js'
 import {
+  type Displaces,
   expiryAfter,
   findUnexpired,
   type GroupTiers,
@@ -238,10 +239,12 @@ export class HostAccess {
    * Writes to disk what host memory holds of a sequence.
    *
    * @internal
+   * @param displaces - what may leave a full disk for it
    * @returns the tokens from the start that would survive a kill -9, and why not more, or an empty message
    */
   async persist(
     sequence: Sequence,
+    displaces: Displaces,
     limits: TransferLimits,
   ): Promise<{ readonly tokens: number; readonly message: string }> {
     const context = this.#context
@@ -252,7 +255,7 @@ export class HostAccess {
       await sequence.prepare()
       const { words } = sequence.hashes
       const reasons = await Promise.all(
-        context.groups.map((tiers) => writeHeld(context, tiers, words, 0, sequence.blockCount, control)),
+        context.groups.map((tiers) => writeHeld(context, tiers, words, 0, sequence.blockCount, displaces, control)),
       )
       const tokens = tokensOnDisk(context, words, sequence.blockCount)
       return { tokens, message: reasons.find((reason) => reason !== '') ?? '' }

@@ -5,6 +5,7 @@ import { type ErrorCode, invalidValue, isKvError, KvError, optionsOf } from '../
 import { CODE, ERROR_CODES, LIMITS } from '../native/generated.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
 import {
+  type Displaces,
   expiryAfter,
   type GroupTiers,
   groupNamed,
@@ -68,6 +69,7 @@ export async function writeHeld(
   words: Uint32Array,
   firstBlock: number,
   blockCount: number,
+  displaces: Displaces,
   control: TransferControl,
 ): Promise<string> {
   const entries: number[] = []
@@ -76,7 +78,7 @@ export async function writeHeld(
     if (entry >= 0 && isKept(tiers, entry) && !tiers.blocks.holds(entry, DISK)) entries.push(entry)
   }
   if (entries.length === 0) return ''
-  const writing = context.diskWriter.write(tiers, entries, 'any')
+  const writing = context.diskWriter.write(tiers, entries, displaces)
   control.settleAfter(writing)
   const inTime = await control.wait(writing)
   return inTime ? (await writing).message : `${control.code} before the blocks were on disk`
@@ -345,7 +347,7 @@ export class HostReservation {
     const { context, sequence } = this.#parts
     const { hashes } = sequence
     const count = Math.max(0, Math.min(this.blockCount, hashes.hashedCount - this.firstBlock))
-    outcomes.note(await writeHeld(context, tiers, hashes.words, this.firstBlock, count, control))
+    outcomes.note(await writeHeld(context, tiers, hashes.words, this.firstBlock, count, 'any', control))
   }
 
   /** The votes of a group for every outcome. */

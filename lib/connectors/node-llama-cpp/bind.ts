@@ -5,6 +5,7 @@ import { BlockManager } from '../../block-manager.js'
 import { integer, invalidValue, isKvError, optionsOf } from '../../errors.js'
 import { MIN_SECRET_BYTES, saltOf } from '../../identity/salt.js'
 import type { ManagerOptions } from '../../options.js'
+import { AdapterWatch } from './adapter-watch.js'
 import { NodeLlamaCppCache } from './cache.js'
 import type { BindOptions, CacheDefaults } from './cache-options.js'
 import type { BlockMeta } from './context.js'
@@ -13,7 +14,6 @@ import {
   checkTarget,
   type DescribeOptions,
   describeNodeLlamaCpp,
-  type NodeLlamaCppModel,
   TARGET_FIELDS,
 } from './describe.js'
 import { probe } from './probe.js'
@@ -48,7 +48,12 @@ function checkBind(options: BindOptions): CheckedBind {
   return { target, options: { tenant, minGainTokens, saveAt, onboardWhen } }
 }
 
-async function bind(manager: BlockManager, ownsManager: boolean, checked: CheckedBind): Promise<NodeLlamaCppCache> {
+async function bind(
+  manager: BlockManager,
+  ownsManager: boolean,
+  checked: CheckedBind,
+  adapters: AdapterWatch,
+): Promise<NodeLlamaCppCache> {
   const { target, options } = checked
   const { binding, completions } = manager.internals.context
   const images = new StateImages(binding, completions, IMAGES)
@@ -58,6 +63,7 @@ async function bind(manager: BlockManager, ownsManager: boolean, checked: Checke
       manager,
       ownsManager,
       engine: target.context,
+      adapters,
       images,
       context,
       reason,
@@ -86,7 +92,14 @@ async function bind(manager: BlockManager, ownsManager: boolean, checked: Checke
  * ERR_KV_INVALID_VALUE naming the option; ERR_KV_CLOSED; ERR_KV_UNSUPPORTED for an engine without what this needs
  */
 export async function bindNodeLlamaCpp(manager: BlockManager, options: BindOptions): Promise<NodeLlamaCppCache> {
-  return await bind(manager, false, checkBind(options))
+  const checked = checkBind(options)
+  const adapters = new AdapterWatch(checked.target.context)
+  try {
+    return await bind(manager, false, checked, adapters)
+  } catch (error) {
+    adapters.close()
+    throw error
+  }
 }
 
 /** What {@link openNodeLlamaCpp} takes: what a bind takes, and the tiers of the manager. */
@@ -118,28 +131,40 @@ export async function openNodeLlamaCpp(options: OpenOptions): Promise<NodeLlamaC
   const target = withoutUndefined({ model, context, modelPath, lora, sequence })
   const checked = checkBind(withoutUndefined({ ...target, tenant, minGainTokens, onboardWhen, saveAt }) as BindOptions)
   const { tokensPerBlock, ...tiers } = rest
-  let described: NodeLlamaCppModel
+  // From before the model is told from others on: adapters that are set meanwhile would be others than those.
+  const adapters = new AdapterWatch(checked.target.context)
+  let manager: BlockManager | null = null
   try {
-    described = await describeNodeLlamaCpp(withoutUndefined({ ...target, tokensPerBlock }) as DescribeOptions)
+    const describing = withoutUndefined({ ...target, tokensPerBlock }) as DescribeOptions
+    const described = await describeNodeLlamaCpp(describing).catch(whyUnsupported)
+    if (typeof described === 'string') return offFrom(checked, adapters, described)
+    manager = await BlockManager.open({ ...tiers, ...described })
+    return await bind(manager, true, checked, adapters)
   } catch (error) {
-    if (!isKvError(error, 'ERR_KV_UNSUPPORTED_MODEL')) throw error
-    return new NodeLlamaCppCache({
-      manager: null,
-      ownsManager: true,
-      engine: checked.target.context,
-      images: null,
-      context: null,
-      reason: error.message,
-      options: { ...checked.options, minGainTokens: checked.options.minGainTokens ?? 1 },
-    })
-  }
-  const manager = await BlockManager.open({ ...tiers, ...described })
-  try {
-    return await bind(manager, true, checked)
-  } catch (error) {
-    await manager.close()
+    adapters.close()
+    await manager?.close()
     throw error
   }
+}
+
+/** The reason where this engine's state cannot be cut into blocks; anything else is thrown. */
+function whyUnsupported(error: unknown): string {
+  if (!isKvError(error, 'ERR_KV_UNSUPPORTED_MODEL')) throw error
+  return error.message
+}
+
+/** A cache that is off from the start. */
+function offFrom({ target, options }: CheckedBind, adapters: AdapterWatch, reason: string): NodeLlamaCppCache {
+  return new NodeLlamaCppCache({
+    manager: null,
+    ownsManager: true,
+    engine: target.context,
+    adapters,
+    images: null,
+    context: null,
+    reason,
+    options: { ...options, minGainTokens: options.minGainTokens ?? 1 },
+  })
 }
 
 function withoutUndefined<T extends object>(value: T): T {

@@ -10,10 +10,12 @@ export type SkipReason =
   | 'small-gain'
   /** It would have taken longer than computing them. */
   | 'slower'
-  /** The signal fired, or the sequence was disposed meanwhile. */
+  /** The signal fired, or the sequence was detached, attached for another or disposed meanwhile. */
   | 'aborted'
-  /** Blocks were there, but did not arrive whole, or not in time. */
+  /** Blocks were there, but did not arrive, or not whole: damaged, evicted meanwhile, or host memory had no room. */
   | 'lost'
+  /** Blocks were there, but did not arrive before the deadline. */
+  | 'late'
   /** Something failed, or the engine did not take the image; the event `failed` says what. */
   | 'failed'
   /** A step of an evaluation of the sequence was running. */
@@ -70,7 +72,7 @@ export function zeroCacheCounters(): CacheCounters {
     tokensFromHost: 0,
     tokensFromDisk: 0,
     onboards: 0,
-    skipped: { 'not-held': 0, 'small-gain': 0, slower: 0, aborted: 0, lost: 0, failed: 0, busy: 0, off: 0 },
+    skipped: { 'not-held': 0, 'small-gain': 0, slower: 0, aborted: 0, lost: 0, late: 0, failed: 0, busy: 0, off: 0 },
     saves: 0,
     blocksStored: 0,
     bytesStored: 0,

@@ -2,11 +2,12 @@
  * The public object: sequences of one node-llama-cpp context, with a block manager behind them.
  */
 import type { BlockManager } from '../../block-manager.js'
-import { integer, invalidValue, isKvError, KvError, optionsOf } from '../../errors.js'
-import { Emitter } from '../../events.js'
+import { integer, invalidValue, KvError, optionsOf } from '../../errors.js'
+import type { Displaces } from '../../movement/context.js'
 import { checkLimits, LIMIT_OPTIONS, type Sequence } from '../../movement/sequence.js'
 import type { TransferLimits } from '../../movement/transfer.js'
 import { DISK } from '../../tiers/types.js'
+import type { AdapterWatch } from './adapter-watch.js'
 import type {
   Attachment,
   AttachOptions,
@@ -15,39 +16,18 @@ import type {
   NodeLlamaCppOffload,
   NodeLlamaCppOffloadOptions,
   NodeLlamaCppOnboardOptions,
-  PromptReport,
 } from './cache-options.js'
 import { type NodeLlamaCppStats, type SkipReason, zeroCacheCounters } from './cache-stats.js'
 import { checkTokens } from './check-tokens.js'
 import { type BlockMeta, type CacheContext, promptOf } from './context.js'
 import { checkEngineSequence, type EngineContext, type EngineSequence } from './engine.js'
+import { Health, messageOf } from './health.js'
+import { type Attached, holderOf, KnownSequence } from './known-sequence.js'
 import { nothingStored, type OffloadOutcome, storeState } from './offload.js'
 import { type NodeLlamaCppOnboard, restoreState } from './onboard.js'
 import type { StateImages } from './state-images.js'
-import { TrackedSequence } from './tracked-sequence.js'
 
 const ATTACH_FIELDS = ['tenant', 'priority', 'ttlMs']
-const EVENTS = { disabled: true, failed: true } as const
-/** Loads that fail one after the other before the cache is off. */
-const MOST_FAILED_LOADS = 3
-
-/** One sequence of the engine that the cache knows: watched until it is disposed or the cache is closed. */
-interface Entry {
-  readonly tracked: TrackedSequence
-  /** Whose blocks the next prompt looks for. */
-  meta: BlockMeta
-  /** Whose the state is that is in the sequence now. */
-  owner: BlockMeta
-  attached: Attached | null
-  /** A save is due as soon as nothing evaluates. */
-  saveDue: boolean
-  readonly forget: () => void
-}
-
-/** What an attachment shows. */
-interface Attached {
-  last: PromptReport | null
-}
 
 /** Keeps the KV of one node-llama-cpp context in a block manager's tiers. Made by `bindNodeLlamaCpp`. */
 export class NodeLlamaCppCache {
@@ -57,14 +37,11 @@ export class NodeLlamaCppCache {
   readonly #images: StateImages | null
   readonly #context: CacheContext | null
   readonly #options: CacheDefaults
-  readonly #entries = new Map<EngineSequence, Entry>()
+  readonly #known = new Map<EngineSequence, KnownSequence>()
   readonly #background = new Set<Promise<unknown>>()
-  readonly #events = new Emitter<NodeLlamaCppEvents>(EVENTS)
   readonly #idle = zeroCacheCounters()
-  #reason: string
-  #failedLoads = 0
+  readonly #health: Health
   #closing: Promise<void> | null = null
-  #closed = false
 
   /** @internal Use `bindNodeLlamaCpp`. */
   constructor(parts: {
@@ -72,6 +49,8 @@ export class NodeLlamaCppCache {
     /** The cache closes the manager when it is closed. */
     readonly ownsManager: boolean
     readonly engine: EngineContext
+    /** Begun before the identity of what is stored was told. */
+    readonly adapters: AdapterWatch
     readonly images: StateImages | null
     readonly context: CacheContext | null
     readonly reason: string
@@ -82,10 +61,8 @@ export class NodeLlamaCppCache {
     this.#engine = parts.engine
     this.#images = parts.images
     this.#context = parts.context
-    this.#reason = parts.reason
     this.#options = parts.options
-    // When whoever made it could listen.
-    if (this.#reason !== '') setImmediate(() => this.#events.emit('disabled', { reason: this.#reason }))
+    this.#health = new Health(parts.manager, parts.adapters, parts.reason)
   }
 
   /** What keeps the blocks; null where this engine's state cannot be cut into blocks. */
@@ -95,7 +72,7 @@ export class NodeLlamaCppCache {
 
   /** Whether blocks are used; `stats().reason` says why not. */
   get enabled(): boolean {
-    return this.#reason === '' && !this.#closed
+    return this.#health.isOn
   }
 
   /**
@@ -105,10 +82,11 @@ export class NodeLlamaCppCache {
    * disposed.
    *
    * Attach a sequence before its first evaluation: what was evaluated before the cache knew it is not stored. A sequence
-   * that was detached may be attached again, also for another tenant; what is in it then is stored for the one before.
+   * that was detached may be attached again, also for another tenant or to another cache. What is in it then is stored for
+   * the tenant before and for nobody else: the first prompt of another one clears it.
    *
    * @throws KvError ERR_KV_CLOSED; ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the argument, also for a sequence that
-   * is attached already; ERR_KV_UNSUPPORTED for an engine without what this needs
+   * is attached already, to this cache or another; ERR_KV_UNSUPPORTED for an engine without what this needs
    */
   attach(sequence: EngineSequence, options: AttachOptions = {}): Attachment {
     this.#checkOpen()
@@ -118,15 +96,11 @@ export class NodeLlamaCppCache {
     }
     const meta = this.#metaOf(options)
     // Wrong ones are to be told here, not in the middle of a chat.
-    this.#manager?.sequence([], meta)
-    const entry = known ?? this.#track(sequence)
-    const attached: Attached = { last: null }
-    entry.attached = attached
-    entry.meta = meta
-    if (sequence.nextTokenIndex === 0) entry.owner = meta
-    entry.tracked.adapting = true
+    if (this.enabled) this.#manager?.sequence([], meta)
+    const entry = known ?? this.#track(sequence, meta)
+    const attached: Attached = entry.attach(meta)
     const detach = (): void => {
-      if (entry.attached === attached) this.#detach(entry)
+      if (entry.attached === attached) entry.detach(this.#metaOf({}))
     }
     return {
       sequence,
@@ -143,8 +117,7 @@ export class NodeLlamaCppCache {
    * save that is due is still made.
    */
   detach(sequence: EngineSequence): void {
-    const entry = this.#entries.get(sequence)
-    if (entry !== undefined) this.#detach(entry)
+    this.#known.get(sequence)?.detach(this.#metaOf({}))
   }
 
   /**
@@ -153,8 +126,8 @@ export class NodeLlamaCppCache {
    *
    * @param tokens - the whole prompt; its last token is left to evaluate
    * @returns what came, or why nothing did; a failure is a miss
-   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE, ERR_KV_INVALID_TOKEN; what the engine throws
-   * for a sequence that was disposed
+   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE (also for a sequence that is attached to another
+   * cache), ERR_KV_INVALID_TOKEN; what the engine throws for a sequence that was disposed
    */
   async onboard(
     sequence: EngineSequence,
@@ -162,7 +135,7 @@ export class NodeLlamaCppCache {
     options: NodeLlamaCppOnboardOptions = {},
   ): Promise<NodeLlamaCppOnboard> {
     this.#checkOpen()
-    const entry = this.#find(sequence) ?? this.#track(sequence)
+    const entry = this.#find(sequence) ?? this.#track(sequence, this.#metaOf({}))
     const given = optionsOf('options', options, ['minGainTokens', ...LIMIT_OPTIONS])
     const limits = checkLimits(given)
     const minGainTokens = integer('minGainTokens', given.minGainTokens ?? this.#options.minGainTokens, 1)
@@ -175,12 +148,12 @@ export class NodeLlamaCppCache {
    * Stores what is new of a sequence's state: whole blocks of tokens that no tier holds.
    *
    * @returns how much is held now, and why not more; a failure shows there, and in the event `failed`
-   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE; ERR_KV_UNSUPPORTED for `until: 'disk'` without
-   * a disk tier
+   * @throws KvError ERR_KV_CLOSED, ERR_KV_INVALID_TYPE, ERR_KV_INVALID_VALUE (also for a sequence that is attached to another
+   * cache); ERR_KV_UNSUPPORTED for `until: 'disk'` without a disk tier
    */
   async offload(sequence: EngineSequence, options: NodeLlamaCppOffloadOptions = {}): Promise<NodeLlamaCppOffload> {
     this.#checkOpen()
-    const entry = this.#find(sequence) ?? this.#track(sequence)
+    const entry = this.#find(sequence) ?? this.#track(sequence, this.#metaOf({}))
     const given = optionsOf('options', options, ['until', ...LIMIT_OPTIONS])
     const limits = checkLimits(given)
     const until = given.until ?? 'host'
@@ -192,7 +165,7 @@ export class NodeLlamaCppCache {
     if (entry.tracked.busy) return told(nothingStored('A step of an evaluation of the sequence is running.'))
     const outcome = await entry.tracked.alone(() => this.#store(entry, limits, until === 'host'))
     if (until !== 'disk' || outcome.stored === null) return told(outcome)
-    const written = await this.#write(outcome.stored, limits)
+    const written = await this.#write(outcome.stored, 'any', limits)
     return {
       tokens: Math.min(written.tokens, outcome.tokens),
       blocks: outcome.blocks,
@@ -228,8 +201,8 @@ export class NodeLlamaCppCache {
       ...counters,
       skipped: { ...counters.skipped },
       enabled: this.enabled,
-      reason: this.#reason,
-      attached: [...this.#entries.values()].filter(({ attached }) => attached !== null).length,
+      reason: this.#health.reason,
+      attached: [...this.#known.values()].filter(({ attached }) => attached !== null).length,
       msPerToken: this.#context?.speeds.figures ?? { compute: null, host: null, disk: null },
     }
   }
@@ -240,7 +213,7 @@ export class NodeLlamaCppCache {
    * @throws KvError ERR_KV_INVALID_VALUE for a name that no event has; ERR_KV_INVALID_TYPE
    */
   on<K extends keyof NodeLlamaCppEvents>(name: K, listener: (event: NodeLlamaCppEvents[K]) => void): this {
-    this.#events.on(name, listener)
+    this.#health.events.on(name, listener)
     return this
   }
 
@@ -250,7 +223,7 @@ export class NodeLlamaCppCache {
    * @throws KvError as {@link on}
    */
   off<K extends keyof NodeLlamaCppEvents>(name: K, listener: (event: NodeLlamaCppEvents[K]) => void): this {
-    this.#events.off(name, listener)
+    this.#health.events.off(name, listener)
     return this
   }
 
@@ -270,8 +243,8 @@ export class NodeLlamaCppCache {
 
   async #close(): Promise<void> {
     await this.idle()
-    this.#closed = true
-    for (const entry of [...this.#entries.values()]) entry.forget()
+    this.#health.close()
+    for (const entry of [...this.#known.values()]) entry.forget()
     await this.#images?.close()
     if (this.#ownsManager) await this.#manager?.close()
   }
@@ -298,50 +271,36 @@ export class NodeLlamaCppCache {
     return { ...given, tenant: given.tenant ?? this.#options.tenant }
   }
 
-  #find(sequence: unknown): Entry | undefined {
+  #find(sequence: unknown): KnownSequence | undefined {
     checkEngineSequence('sequence', sequence, this.#engine)
-    return this.#entries.get(sequence)
-  }
-
-  #track(sequence: EngineSequence): Entry {
-    const tracked: TrackedSequence = new TrackedSequence(sequence, {
-      onIdle: () => this.#saveSoon(entry),
-      onEmpty: () => {
-        entry.owner = entry.meta
-      },
-      onPrefill: (tokens, ms) => this.#context?.speeds.computed(tokens, ms),
-      adapt: async (tokens, allowShift) => {
-        await this.#prepare(entry, tokens, allowShift, this.#options.minGainTokens, {})
-      },
-    })
-    tracked.adapting = false
-    const listener = sequence.onDispose.createListener(() => entry.forget())
-    const meta = this.#metaOf({})
-    const entry: Entry = {
-      tracked,
-      meta,
-      owner: meta,
-      attached: null,
-      saveDue: false,
-      forget: () => {
-        listener.dispose()
-        tracked.release()
-        this.#entries.delete(sequence)
-      },
+    const known = this.#known.get(sequence)
+    const holder = holderOf(sequence)
+    if (holder !== undefined && holder !== known) {
+      throw new KvError('ERR_KV_INVALID_VALUE', 'The sequence is attached to another cache; detach() it there first.')
     }
-    this.#entries.set(sequence, entry)
-    return entry
+    return known
   }
 
-  #detach(entry: Entry): void {
-    entry.attached = null
-    entry.tracked.adapting = false
-    entry.meta = this.#metaOf({})
+  #track(sequence: EngineSequence, meta: BlockMeta): KnownSequence {
+    const entry: KnownSequence = new KnownSequence(
+      sequence,
+      meta,
+      {
+        onIdle: () => this.#saveSoon(entry),
+        onPrefill: (tokens, ms) => this.#context?.speeds.computed(tokens, ms),
+        adapt: async (tokens, allowShift) => {
+          await this.#prepare(entry, tokens, allowShift, this.#options.minGainTokens, {})
+        },
+      },
+      () => this.#known.delete(sequence),
+    )
+    this.#known.set(sequence, entry)
+    return entry
   }
 
   /** Everything that comes before an evaluation of a prompt, of which `tokens` are all but the last token. */
   async #prepare(
-    entry: Entry,
+    entry: KnownSequence,
     tokens: readonly number[],
     allowShift: boolean,
     minGainTokens: number,
@@ -357,8 +316,7 @@ export class NodeLlamaCppCache {
     const have = sequence.nextTokenIndex
     const kept = Math.max(0, have - found.onboarded)
     counters.tokensKept += kept
-    // What is in the sequence from here on is this prompt.
-    entry.owner = meta
+    entry.claim(meta)
     if (attached === null) return { ...found, tokens: have }
     attached.last = { ...found, tokens: have, promptTokens: tokens.length, kept }
     await this.#stopAtBoundary(entry, tokens)
@@ -367,7 +325,7 @@ export class NodeLlamaCppCache {
 
   /** Brings blocks of the prompt, and stores what the sequence has before it is erased. Fails never. */
   async #bring(
-    entry: Entry,
+    entry: KnownSequence,
     tokens: readonly number[],
     minGainTokens: number,
     limits: TransferLimits,
@@ -386,18 +344,25 @@ export class NodeLlamaCppCache {
         const beforeReplacing = async (): Promise<void> => {
           await this.#store(entry, {}, true)
         }
+        if (!entry.isOf(meta)) {
+          // Nobody's prompt is found, or found faster, because of another's.
+          await beforeReplacing()
+          if (tracked.busy) return nothing('busy')
+          await tracked.sequence.clearHistory()
+        }
         const always = this.#options.onboardWhen === 'held'
-        const plan = { tokens, most: tokens.length, minGainTokens, always, meta, limits, beforeReplacing }
+        const isWanted = (): boolean => this.enabled && entry.meta.tenant === meta.tenant
+        const plan = { tokens, most: tokens.length, minGainTokens, always, meta, limits, isWanted, beforeReplacing }
         const found = await restoreState(context, tracked, plan)
-        if (found.outcome === 'onboarded') this.#failedLoads = 0
-        else if (found.outcome === 'failed') this.#noteFailedLoad()
+        if (found.outcome === 'onboarded') this.#health.noteLoad(true)
+        else if (found.outcome === 'failed') this.#health.noteLoad(false)
         // The engine erases what does not belong to the prompt.
         if (found.outcome !== 'onboarded' && tracked.sequence.nextTokenIndex > found.tokens) await beforeReplacing()
         return found
       })
     } catch (error) {
-      this.#report('onboard', error)
-      return nothing('failed')
+      this.#health.report('onboard', error)
+      return nothing(this.enabled ? 'failed' : 'off')
     }
   }
 
@@ -405,7 +370,7 @@ export class NodeLlamaCppCache {
    * A sliding window or a recurrent state is only found again where it was saved: so a prompt is evaluated up to the end
    * of its last whole block, and saved there. What is behind it the engine evaluates as ever.
    */
-  async #stopAtBoundary(entry: Entry, tokens: readonly number[]): Promise<void> {
+  async #stopAtBoundary(entry: KnownSequence, tokens: readonly number[]): Promise<void> {
     const context = this.#context
     const { tracked } = entry
     const { sequence } = tracked
@@ -419,40 +384,41 @@ export class NodeLlamaCppCache {
   }
 
   /** Stores what is new; what fails is counted and told, and stored nowhere. */
-  async #store(entry: Entry, limits: TransferLimits, writeBehind: boolean): Promise<OffloadOutcome> {
-    if (this.#context === null || !this.enabled)
-      return nothingStored(`The cache is off: ${this.#reason || 'it was closed'}`)
+  async #store(entry: KnownSequence, limits: TransferLimits, writeBehind: boolean): Promise<OffloadOutcome> {
+    if (this.#context === null || !this.enabled) return nothingStored(`The cache is off: ${this.#health.reason}`)
     if (entry.tracked.sequence.disposed) return nothingStored('The sequence was disposed.')
     try {
       const outcome = await storeState(this.#context, entry.tracked, entry.owner, limits)
       if (writeBehind && outcome.stored !== null && outcome.blocks > 0 && this.#hasDisk()) {
-        this.#inBackground(this.#write(outcome.stored, {}))
+        // Nobody asked for the disk by name: what is worth more stays there.
+        this.#inBackground(this.#write(outcome.stored, 'lesser', {}))
       }
       return outcome
     } catch (error) {
       this.#counters.offloadFailures++
-      this.#report('offload', error)
+      this.#health.report('offload', error)
       return nothingStored(messageOf(error))
     }
   }
 
   async #write(
     stored: Sequence,
+    displaces: Displaces,
     limits: TransferLimits,
   ): Promise<{ readonly tokens: number; readonly message: string }> {
     try {
-      const written = (await this.#manager?.host.persist(stored, limits)) ?? { tokens: 0, message: '' }
+      const written = (await this.#manager?.host.persist(stored, displaces, limits)) ?? { tokens: 0, message: '' }
       const { message } = written
-      if (message !== '') this.#events.emit('failed', { what: 'write', code: 'ERR_KV_IO', message })
+      if (message !== '') this.#health.tell('write', 'ERR_KV_IO', message)
       return written
     } catch (error) {
-      this.#report('write', error)
+      this.#health.report('write', error)
       return { tokens: 0, message: messageOf(error) }
     }
   }
 
   /** Saves when nothing evaluates: one of several evaluations that follow each other at once is not a turn's end. */
-  #saveSoon(entry: Entry): void {
+  #saveSoon(entry: KnownSequence): void {
     if (entry.attached === null || entry.saveDue || this.#options.saveAt !== 'turn-end') return
     if (!this.enabled || this.#closing !== null) return
     entry.saveDue = true
@@ -468,29 +434,12 @@ export class NodeLlamaCppCache {
 
   #inBackground(work: Promise<unknown>): void {
     const watched: Promise<unknown> = work
-      .catch((error: unknown) => this.#report('offload', error))
+      .catch((error: unknown) => this.#health.report('offload', error))
       .finally(() => this.#background.delete(watched))
     this.#background.add(watched)
-  }
-
-  #noteFailedLoad(): void {
-    const message = 'The engine did not take an image of verified blocks; the prompt is computed instead.'
-    this.#events.emit('failed', { what: 'onboard', code: 'ERR_KV_IO', message })
-    if (++this.#failedLoads < MOST_FAILED_LOADS) return
-    this.#reason = `The engine refused ${MOST_FAILED_LOADS} images one after the other.`
-    this.#events.emit('disabled', { reason: this.#reason })
-  }
-
-  #report(what: NodeLlamaCppEvents['failed']['what'], error: unknown): void {
-    const code = isKvError(error) ? error.code : 'ERR_KV_IO'
-    this.#events.emit('failed', { what, code, message: messageOf(error) })
   }
 }
 
 function told({ tokens, blocks, message }: OffloadOutcome): NodeLlamaCppOffload {
   return { tokens, blocks, message }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -6,7 +6,7 @@ import { hashBytes, storageOf } from '../../movement/context.js'
 import type { HostReading } from '../../movement/host-reading.js'
 import type { HeldSlots } from '../../movement/host-reservation.js'
 import type { Sequence } from '../../movement/sequence.js'
-import type { TransferLimits } from '../../movement/transfer.js'
+import type { TransferLimits, TransferResult } from '../../movement/transfer.js'
 import type { ImageSource } from '../../native/image-binding.js'
 import { HOST } from '../../tiers/types.js'
 import type { SkipReason } from './cache-stats.js'
@@ -37,6 +37,8 @@ export interface OnboardPlan {
   readonly always: boolean
   readonly meta: BlockMeta
   readonly limits: TransferLimits
+  /** Whether what comes may still go into the sequence. */
+  readonly isWanted: () => boolean
   /** Called before the sequence's state is replaced. */
   readonly beforeReplacing: () => Promise<void>
 }
@@ -73,7 +75,7 @@ export async function restoreState(
   try {
     const { tokens } = reading.result
     if (isAborted(plan)) return skip('aborted')
-    if (tokens <= kept) return skip('lost')
+    if (tokens <= kept) return skip(isLate(reading.result) ? 'late' : 'lost')
     if (tokens - kept < plan.minGainTokens) return skip('small-gain')
     let storingMs = 0
     const loaded = await context.images.toBuild(async (image) => {
@@ -84,7 +86,7 @@ export async function restoreState(
       await plan.beforeReplacing()
       storingMs = performance.now() - built
       if (isAborted(plan)) return 'aborted'
-      return await loadImage(tracked, image, tokens)
+      return await loadImage(tracked, image, tokens, plan.isWanted)
     })
     if (loaded !== 'onboarded') return skip(loaded)
     // What was stored before is no part of what this prefix cost.
@@ -95,8 +97,17 @@ export async function restoreState(
   }
 }
 
-function isAborted({ limits }: OnboardPlan): boolean {
-  return limits.signal?.aborted === true
+function isAborted({ limits, isWanted }: OnboardPlan): boolean {
+  return limits.signal?.aborted === true || !isWanted()
+}
+
+/** Whether time is why not all blocks came: the first one that is missing says so. */
+function isLate(result: TransferResult): boolean {
+  for (let i = 0; i < result.blockCount; i++) {
+    const code = result.code(i)
+    if (code !== 'OK') return code === 'ERR_KV_DEADLINE'
+  }
+  return false
 }
 
 /** Tokens of the prompt that the sequence would have if it only erased what differs. */
@@ -112,11 +123,12 @@ async function loadImage(
   tracked: TrackedSequence,
   image: StateImage,
   tokens: number,
+  isWanted: () => boolean,
 ): Promise<'onboarded' | 'busy' | 'aborted' | 'failed'> {
   if (tracked.released) return 'aborted'
   if (tracked.busy) return 'busy'
   try {
-    await tracked.load(image.path, tokens)
+    await tracked.load(image.path, tokens, isWanted)
     return 'onboarded'
   } catch (error) {
     if (isKvError(error) && error.code === 'ERR_KV_ABORTED') return 'aborted'

@@ -7,6 +7,7 @@
  */
 import { KvError } from '../../errors.js'
 import type { EngineSequence } from './engine.js'
+import { hasMethod, hookMethod, type Method } from './hook.js'
 import { keepingContext } from './keep-context.js'
 
 /** A range of tokens that is erased, as the engine takes it. */
@@ -27,9 +28,6 @@ export interface SequenceWatcher {
   readonly adapt: ((tokens: readonly number[], allowShift: boolean) => Promise<void>) | null
 }
 
-/** Methods that are hooked: what is hidden here is asked for by name, for an engine may lack it. */
-type Hooked = Record<string, unknown>
-
 const ERASE = '_eraseContextTokenRanges'
 const COPY = '_copyStateFromOtherSequence'
 
@@ -41,6 +39,8 @@ export class TrackedSequence {
   /** First token whose KV is not, or may not be, a fresh evaluation's; Infinity: all are. */
   #doubtfulFrom: number
   #shifted = false
+  /** How many leading tokens were evaluated for whom they are stored; Infinity: all, and those that come. */
+  #ownTokens = Number.POSITIVE_INFINITY
   /** Evaluations that began and did not end; one that is suspended between two tokens leaves when another begins. */
   readonly #evaluations = new Set<object>()
   /** Steps of evaluations that run now. */
@@ -77,7 +77,22 @@ export class TrackedSequence {
   get storable(): number {
     const { sequence } = this
     if (sequence.disposed || this.#released || this.#shifted) return 0
-    return Math.min(sequence.nextTokenIndex, this.#doubtfulFrom)
+    return Math.min(sequence.nextTokenIndex, this.#doubtfulFrom, this.#ownTokens)
+  }
+
+  /** Whether all tokens were evaluated for whom they are stored. */
+  get isOwn(): boolean {
+    return this.sequence.disposed || this.sequence.nextTokenIndex <= this.#ownTokens
+  }
+
+  /** What is evaluated from now on is evaluated for somebody else, and not stored before {@link own}. */
+  disown(): void {
+    this.#ownTokens = this.sequence.disposed ? 0 : Math.min(this.#ownTokens, this.sequence.nextTokenIndex)
+  }
+
+  /** The sequence is empty, and what comes is evaluated for whom it is stored. */
+  own(): void {
+    this.#ownTokens = Number.POSITIVE_INFINITY
   }
 
   /** Whether an evaluation runs, or is suspended between two tokens. */
@@ -123,16 +138,18 @@ export class TrackedSequence {
   /**
    * Replaces the state by an image that was verified. When it fails the sequence is empty.
    *
+   * @param isWanted - asked before the load and after it: false ends it
    * @throws what the engine threw; ERR_KV_INTERNAL when it loaded something else than `tokenCount` tokens; ERR_KV_ABORTED
-   * when the hooks were taken away meanwhile
+   * when it is not wanted any more, or the hooks were taken away meanwhile
    */
-  async load(path: string, tokenCount: number): Promise<void> {
+  async load(path: string, tokenCount: number, isWanted: () => boolean = () => true): Promise<void> {
     const { sequence } = this
     // A failed load leaves cells of the state before behind, which break the next evaluation.
     await sequence.clearHistory()
     try {
-      if (this.#released) throw new KvError('ERR_KV_ABORTED', 'The sequence was detached, or disposed, meanwhile.')
+      this.#checkWanted(isWanted)
       await keepingContext(sequence.context, () => this.#loadOurs(path))
+      this.#checkWanted(isWanted)
       if (sequence.nextTokenIndex !== tokenCount) {
         throw new KvError(
           'ERR_KV_INTERNAL',
@@ -144,6 +161,12 @@ export class TrackedSequence {
       throw error
     } finally {
       this.#epoch++
+    }
+  }
+
+  #checkWanted(isWanted: () => boolean): void {
+    if (this.#released || !isWanted()) {
+      throw new KvError('ERR_KV_ABORTED', 'The sequence was detached or disposed, or the cache went off, meanwhile.')
     }
   }
 
@@ -177,23 +200,12 @@ export class TrackedSequence {
     for (const restore of this.#restore.splice(0).reverse()) restore()
   }
 
-  #hook(name: string, make: (original: (...given: unknown[]) => unknown) => (...given: unknown[]) => unknown): void {
-    const target = this.sequence as unknown as Hooked
-    const original = target[name]
-    if (typeof original !== 'function') return
-    const own = Object.hasOwn(target, name)
-    const replaced = make((...given) => original.apply(target, given))
-    target[name] = replaced
-    this.#restore.push(() => {
-      // Somebody else hooked it after us: theirs calls ours, which then only passes on.
-      if (target[name] !== replaced) return
-      if (own) target[name] = original
-      else delete target[name]
-    })
+  #hook(name: string, make: (original: Method) => Method): void {
+    this.#restore.push(hookMethod(this.sequence, name, make))
   }
 
   #hookErase(): void {
-    const name = typeof (this.sequence as unknown as Hooked)[ERASE] === 'function' ? ERASE : 'eraseContextTokenRanges'
+    const name = hasMethod(this.sequence, ERASE) ? ERASE : 'eraseContextTokenRanges'
     this.#hook(name, (original) => async (...given) => {
       const cut = this.#noteErased(given[0], this.sequence.nextTokenIndex)
       try {
@@ -223,6 +235,8 @@ export class TrackedSequence {
   #noteCut(cut: number): void {
     this.#epoch++
     const { nextTokenIndex } = this.sequence
+    // What comes where these tokens were is not what they were.
+    if (this.#ownTokens !== Number.POSITIVE_INFINITY) this.disown()
     if (nextTokenIndex === 0) this.#watcher.onEmpty()
     if (nextTokenIndex === 0 || (nextTokenIndex <= cut && cut <= this.#doubtfulFrom)) this.#forgetDoubts()
     // Tokens came meanwhile, and so it was not the end that was cut off.

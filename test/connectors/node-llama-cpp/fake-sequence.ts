@@ -6,6 +6,9 @@ interface Range {
   readonly end: number
 }
 
+/** Calls that can be made to wait. */
+type Gated = 'load' | 'save' | 'erase' | 'evaluate'
+
 /** Where a call of the engine waits until it is opened. */
 export interface Gate {
   /** Resolves when a call came. */
@@ -13,9 +16,15 @@ export interface Gate {
   open(): void
 }
 
+/** As much of a LlamaContext as sequences and the watch of its adapters touch. */
+export function fakeContext(): EngineContext & { _setLoras(loras: readonly object[]): Promise<void> } {
+  const context = { disposed: false, dispose: async () => undefined, _setLoras: async () => undefined }
+  return context as unknown as ReturnType<typeof fakeContext>
+}
+
 /** As much of a LlamaContextSequence as the tracker touches. */
 export class FakeSequence implements EngineSequence {
-  readonly context = { disposed: false, dispose: async () => undefined } as EngineContext
+  readonly context: EngineContext
   readonly contextSize = 4096
   readonly onDispose = { createListener: () => ({ dispose: () => undefined }) }
   readonly calls: string[] = []
@@ -23,10 +32,14 @@ export class FakeSequence implements EngineSequence {
   contextTokens: number[] = []
   /** What the next load gives; null: it fails. */
   loads: number[] | null = []
-  readonly #gates = new Map<'load' | 'erase', () => Promise<void>>()
+  readonly #gates = new Map<Gated, () => Promise<void>>()
+
+  constructor(context: EngineContext = fakeContext()) {
+    this.context = context
+  }
 
   /** Makes calls of that name wait, as for a lock of the engine. */
-  hold(name: 'load' | 'erase'): Gate {
+  hold(name: Gated): Gate {
     let reach: () => void = () => undefined
     let open: () => void = () => undefined
     const reached = new Promise<void>((resolve) => {
@@ -61,6 +74,7 @@ export class FakeSequence implements EngineSequence {
   }
 
   async saveStateToFile(): Promise<{ fileSize: number }> {
+    await this.#gates.get('save')?.()
     this.calls.push('save')
     return { fileSize: 0 }
   }
@@ -98,6 +112,7 @@ export class FakeSequence implements EngineSequence {
   }
 
   async evaluateWithoutGeneratingNewTokens(tokens: readonly number[]): Promise<void> {
+    await this.#gates.get('evaluate')?.()
     this.contextTokens.push(...tokens)
   }
 

@@ -1,20 +1,15 @@
 import { expect, test } from 'vitest'
 import type { BlockManager } from '../../../lib/block-manager.ts'
-import { zeroCacheCounters } from '../../../lib/connectors/node-llama-cpp/cache-stats.ts'
-import type { CacheContext } from '../../../lib/connectors/node-llama-cpp/context.ts'
 import { storeState } from '../../../lib/connectors/node-llama-cpp/offload.ts'
-import { Speeds } from '../../../lib/connectors/node-llama-cpp/speeds.ts'
-import type { StateImage, StateImages } from '../../../lib/connectors/node-llama-cpp/state-images.ts'
 import { TrackedSequence } from '../../../lib/connectors/node-llama-cpp/tracked-sequence.ts'
 import { KvError } from '../../../lib/errors.ts'
 import { defineLayout } from '../../../lib/identity/model-layout.ts'
-import type { ReadImage } from '../../../lib/native/image-binding.ts'
 import { strideOf } from '../../support/layouts.ts'
 import { TEST_STRIDE, tokens, withManager } from '../../support/manager.ts'
 import { expectQuiet } from '../../support/outcomes.ts'
+import { BLOCK, contextOf } from './fake-cache.ts'
 import { FakeSequence } from './fake-sequence.ts'
 
-const BLOCK = 4
 const WINDOW_OF_8 = defineLayout({
   tokensPerBlock: BLOCK,
   dtype: 'test',
@@ -23,42 +18,6 @@ const WINDOW_OF_8 = defineLayout({
     { name: 'window', kind: 'sliding', layers: 2, bytesPerToken: 512, windowTokens: 8 },
   ],
 })
-
-/** A cache's context whose images are none: `cut` stands in for what native code does. */
-function contextOf(
-  manager: BlockManager,
-  sequence: FakeSequence,
-  cut: (blocks: number) => void,
-  windowTokens?: number,
-): CacheContext {
-  const read = (): ReadImage => {
-    const { contextTokens } = sequence
-    const section = (cellCount: number): ReadImage['sections'][number] => {
-      const cells = { firstPosition: contextTokens.length - cellCount, cellCount, transposed: false }
-      return { kind: 'attention', layers: 2, rows: new Uint32Array(), bytesPerToken: 4096, ...cells }
-    }
-    const windows = windowTokens === undefined ? [] : [section(Math.min(windowTokens, contextTokens.length))]
-    const sections = [section(contextTokens.length), ...windows]
-    return { version: 3, tokens: Uint32Array.from(contextTokens), shape: new Uint32Array(), sections }
-  }
-  const image = {
-    path: '',
-    read: async () => read(),
-    cut: async (_section: number, _storage: unknown, moves: Uint32Array) => cut(moves.length / 2),
-  } as unknown as StateImage
-  return {
-    manager,
-    images: { toSave: <T>(work: (each: StateImage) => Promise<T>) => work(image) } as unknown as StateImages,
-    kinds: ['attention'],
-    sections: manager.layout.groups.map(({ kind }, index) => ({ index, kind })),
-    pattern: read(),
-    contextSize: sequence.contextSize,
-    tokensPerBlock: BLOCK,
-    needsBoundaries: false,
-    speeds: new Speeds(),
-    counters: zeroCacheCounters(),
-  }
-}
 
 function watch(sequence: FakeSequence): TrackedSequence {
   const nothing = (): void => undefined

@@ -64,6 +64,24 @@ describe('which tokens may be stored', () => {
     expect(tracked.storable).toBe(11)
   })
 
+  test('are those that were there when somebody else began to evaluate, less what is cut off, until it is said', async () => {
+    const sequence = new FakeSequence()
+    const { tracked } = track(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    tracked.disown()
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    expect([tracked.storable, tracked.isOwn]).toEqual([10, false])
+    await sequence.eraseContextTokenRanges([{ start: 6, end: 20 }])
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(10))
+    tracked.disown()
+    expect([tracked.storable, tracked.isOwn]).toEqual([6, false])
+    await sequence.clearHistory()
+    await sequence.evaluateWithoutGeneratingNewTokens(numbers(3))
+    expect([tracked.storable, tracked.isOwn]).toEqual([0, false])
+    tracked.own()
+    expect([tracked.storable, tracked.isOwn]).toEqual([3, true])
+  })
+
   test('are not affected by ranges that have no tokens', async () => {
     const sequence = new FakeSequence()
     const { tracked } = track(sequence)
