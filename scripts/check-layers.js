@@ -30,7 +30,7 @@ const libLayers = {
   connectors: ['block-manager'],
 }
 
-const leafModules = ['device-options.ts', 'errors.ts', 'events.ts', 'options.ts', 'stats.ts']
+const leafModules = ['connectors/catalog.ts', 'device-options.ts', 'errors.ts', 'events.ts', 'options.ts', 'stats.ts']
 const nodeApiHeader = /^(napi|node_api|js_native_api|node|uv|v8)(-.*|_types)?\.h$/
 const vendorHeader =
   /^(cuda|cufile|nvml|nvrtc|driver_types|vector_types|hip\/|liburing|linux\/io_uring|numa|infiniband\/|rdma\/)/

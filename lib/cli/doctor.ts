@@ -1,6 +1,7 @@
 /** `kvtier doctor`: what this machine offers to kvtier, what it lacks, and what each lack costs. */
 import { resolve } from 'node:path'
 
+import { connectorsText, findConnectors } from './connectors.js'
 import { defineVerb, type Verb, type VerbContext, type VerbResult } from './context.js'
 import { type Finding, findingsOf } from './findings.js'
 import { gpuCopiesText } from './gpu-copies.js'
@@ -50,16 +51,19 @@ async function run(context: DoctorContext): Promise<VerbResult> {
   const native = await context.native()
   const machine = await native.probe(directory)
   const findings = findingsOf(machine)
+  const connectors = await findConnectors(context.cwd)
   const copies = await measure(context, native)
   const memlockBytes = Number.isSafeInteger(machine.memory.memlockBytes) ? machine.memory.memlockBytes : null
   return {
     json: {
       directory,
       findings,
+      connectors,
       machine: { ...machine, memory: { ...machine.memory, memlockBytes } },
       ...(copies === null ? {} : { copies }),
     },
-    text: textOf(findings, context.columns) + (copies === null ? '' : gpuCopiesText(copies)),
+    text:
+      textOf(findings, context.columns) + connectorsText(connectors) + (copies === null ? '' : gpuCopiesText(copies)),
   }
 }
 
@@ -71,7 +75,8 @@ export const doctor: Verb = defineVerb({
   details:
     'Looks for CUDA, cuFile, io_uring, O_DIRECT, huge pages, NUMA, the limit of locked memory and SHA-256, and says what ' +
     'each lack costs and what to do about it. DIR is where the disk tier is to be (default: the current directory); ' +
-    'nothing stays in it. The exit code is 0 whatever is missing. In JSON, memlockBytes is null where there is no limit. ' +
+    'nothing stays in it. Lists the connectors, and the version of each engine that a program in the current ' +
+    'directory has. The exit code is 0 whatever is missing. In JSON, memlockBytes is null where there is no limit. ' +
     'With --recalibrate it also measures the ways to copy between each GPU and host memory, which a block manager does ' +
     'when it first uses a GPU, and keeps the result in the cache folder of the user.',
   operands: { least: 0, most: 1 },

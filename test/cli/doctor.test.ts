@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 
 import { findingsOf } from '../../lib/cli/findings.js'
 import type { MeasuredCopy } from '../../lib/cli/native-access.js'
+import { CONNECTORS } from '../../lib/connectors/catalog.js'
 import type { ProbeResult } from '../../lib/native/binding.js'
 import { run } from './world.js'
 
@@ -136,6 +137,18 @@ describe('kvtier doctor', () => {
     expect(stdout).toContain('Nothing is missing.')
     const line = stdout.split('\n').find((text) => /^yes +CUDA /.test(text))
     expect(line?.replace(/^yes +CUDA +/, '')).toBe('GPU A, 16 GiB, sm_75; 2 of GPU B, 80 GiB, sm_90 (CUDA 13.0)')
+  })
+
+  it('lists every connector, with the engine that a program in the current directory has', async () => {
+    const world = { fake: { probe: async () => RICH }, cwd: '/somewhere' }
+    const { stdout } = await run(['doctor'], world)
+    const { stdout: json } = await run(['doctor', '--json'], world)
+    for (const { packageExport, enginePackage } of CONNECTORS) {
+      expect(stdout).toMatch(new RegExp(`^${packageExport} +${enginePackage} \\S.* not installed$`, 'm'))
+      expect(JSON.parse(json).connectors).toContainEqual(
+        expect.objectContaining({ packageExport, engine: enginePackage, version: null, ok: false }),
+      )
+    }
   })
 
   it('measures copies when it is asked to, and shows the best way for each size beside single copies', async () => {
