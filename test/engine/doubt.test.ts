@@ -357,6 +357,7 @@ describe('who asks for something that cannot be', () => {
     await expect(bindNodeLlamaCpp(manager, { model, context })).rejects.toMatchObject({
       code: 'ERR_KV_LAYOUT_MISMATCH',
     })
+    expect(Object.hasOwn(context, '_setLoras')).toBe(false)
     await expect(bindNodeLlamaCpp(manager, { model, context: otherContext })).rejects.toMatchObject({
       code: 'ERR_KV_INVALID_VALUE',
     })

@@ -50,6 +50,8 @@ describe('a cache with a manager of its own', () => {
     const options = { model, context, host, ...changes } as Parameters<typeof openNodeLlamaCpp>[0]
     await expect(openNodeLlamaCpp(options)).rejects.toMatchObject({ code })
     expect(context.sequencesLeft).toBe(1)
+    // Nor is anything of the context's still watched.
+    expect(Object.hasOwn(context, '_setLoras')).toBe(false)
   })
 })
 

@@ -26,10 +26,13 @@ async function ask(sequence: FakeSequence, ofTokens: readonly number[]): Promise
 }
 
 describe('a sequence that one cache has attached', () => {
-  test('is refused to another until it is detached, and to the same one', async () => {
-    await withManager({}, async (manager) => {
+  test.each([
+    ['another', true],
+    ['the same', false],
+  ])('is refused to another with %s manager until it is detached, and to the same one', async (_, isOther) => {
+    const run = async (manager: BlockManager, others: BlockManager): Promise<void> => {
       const sequence = new FakeSequence()
-      const [one, other] = [fakeCache(manager, sequence).cache, fakeCache(manager, sequence).cache]
+      const [one, other] = [fakeCache(manager, sequence).cache, fakeCache(others, sequence).cache]
       one.attach(sequence)
       expect(errorOf('ERR_KV_INVALID_VALUE', () => other.attach(sequence)).message).toContain('another cache')
       expect(errorOf('ERR_KV_INVALID_VALUE', () => one.attach(sequence)).message).toContain('attached already')
@@ -46,6 +49,10 @@ describe('a sequence that one cache has attached', () => {
       await one.close()
       other.attach(sequence)
       await other.close()
+    }
+    await withManager({}, async (manager) => {
+      if (isOther) await withManager({}, async (others) => await run(manager, others))
+      else await run(manager, manager)
     })
   })
 
