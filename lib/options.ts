@@ -22,6 +22,11 @@ export interface Quota {
   readonly diskBytes?: number
 }
 
+const GPU_DIRECT = ['measured', 'always', 'never'] as const
+
+/** When blocks go directly from disk to a GPU. */
+export type GpuDirect = (typeof GPU_DIRECT)[number]
+
 /** What `BlockManager.open` takes. */
 export interface ManagerOptions {
   /** The KV's shape, from `layoutOf` or `defineLayout`. */
@@ -41,6 +46,13 @@ export interface ManagerOptions {
     readonly capacityBytes: number
     /** O_DIRECT where the file system allows it (default true). */
     readonly direct?: boolean
+    /**
+     * Whether blocks that leave no copy in host memory go directly from disk to a GPU (cuFile; needs O_DIRECT, and device
+     * memory of layout `contiguous`). `measured` (default): where it works and opening measured it to be no slower than the
+     * way through host memory, for loads of each kind by itself. `always`: where it works. `never`: it is not tried. See
+     * `manager.stats().diskToDevice`.
+     */
+    readonly gpuDirect?: GpuDirect
   }
   /** Which block leaves first: a name from the eviction policy catalog (default `lru`). */
   readonly evictionPolicy?: string
@@ -73,7 +85,7 @@ export interface ResolvedOptions {
   readonly model: ModelIdentity
   readonly device: ResolvedHostDevice | ResolvedCudaDevice | null
   readonly hostBytes: number
-  readonly disk: { readonly directory: string; readonly capacityBytes: number; readonly direct: boolean } | null
+  readonly disk: Required<NonNullable<ManagerOptions['disk']>> | null
   readonly evictionPolicy: string
   readonly quotas: Readonly<Record<string, Quota>>
   readonly secret: Uint8Array | null
@@ -107,7 +119,7 @@ const ENGINE_FIELDS = [
 
 function resolveDisk(value: unknown): ResolvedOptions['disk'] {
   if (value === undefined) return null
-  const disk = optionsOf('disk', value, ['directory', 'capacityBytes', 'direct'])
+  const disk = optionsOf('disk', value, ['directory', 'capacityBytes', 'direct', 'gpuDirect'])
   if (typeof disk.directory !== 'string') invalidType('disk.directory', 'a path', disk.directory)
   if (disk.directory === '' || disk.directory.includes('\0')) {
     invalidValue('disk.directory', 'a path that is not empty and has no NUL', disk.directory)
@@ -116,7 +128,15 @@ function resolveDisk(value: unknown): ResolvedOptions['disk'] {
     directory: disk.directory,
     capacityBytes: integer('disk.capacityBytes', disk.capacityBytes, 1),
     direct: flag('disk.direct', disk.direct, true),
+    gpuDirect: resolveGpuDirect(disk.gpuDirect),
   }
+}
+
+function resolveGpuDirect(value: unknown): GpuDirect {
+  if (value === undefined) return 'measured'
+  const known = GPU_DIRECT.find((name) => name === value)
+  if (known === undefined) invalidValue('disk.gpuDirect', `one of ${GPU_DIRECT.join(', ')}`, value)
+  return known
 }
 
 function resolveQuotas(value: unknown): Record<string, Quota> {

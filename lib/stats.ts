@@ -1,6 +1,7 @@
 /**
  * The counters of a block manager: plain numbers, exact, since it was opened.
  */
+import type { DiskToDevice } from './native/binding.js'
 import type { ErrorCode } from './native/generated.js'
 
 /** Slots of one tier, in blocks, summed over the layer groups. */
@@ -69,11 +70,12 @@ export interface ManagerStats {
   /** Milliseconds that opening the disk tier took: preallocation, reading the table, adopting it. 0 without one. */
   readonly diskOpenMs: number
   /**
-   * Whether blocks go directly between the disk and a GPU where they leave no copy in host memory, and if not why: the
-   * first layer group's answer. null where that was not tried: no disk tier, O_DIRECT not wished for, or no GPU memory in
-   * which a block is one piece.
+   * Which loads go directly from the disk to a GPU where they leave no copy in host memory, how fast both ways are, and why
+   * some do not go directly: the first layer group's answer. null where that was not tried: no disk tier, O_DIRECT or
+   * direct transfers not wished for (`disk.direct`, `disk.gpuDirect`), or no GPU memory in which a block is one piece. What
+   * goes to disk always comes from host memory.
    */
-  readonly diskToDevice: { readonly available: boolean; readonly reason: string } | null
+  readonly diskToDevice: DiskToDevice | null
 }
 
 /** Counters at zero. */

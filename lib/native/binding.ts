@@ -17,9 +17,11 @@
  */
 import type { ImageEngine, ImageHandle, ImageSectionKind, ImageSource } from './image-binding.js'
 import { loadAddon } from './load-addon.js'
+import type { DiskToDevice, SlabContents } from './slab-reports.js'
 import type { TestingBinding } from './testing-binding.js'
 
 export type * from './image-binding.js'
+export type * from './slab-reports.js'
 export type { FaultProfile, TestingBinding } from './testing-binding.js'
 
 declare const tag: unique symbol
@@ -75,27 +77,6 @@ export interface BindingSettings {
   readonly settle: (wordCount: number) => void
 }
 
-/**
- * What an opened slab's table held, one entry a block, a sequence's blocks after each other from its first one on. Arrays
- * belong to the caller.
- */
-export interface SlabContents {
-  readonly hashes: Uint8Array
-  readonly slots: Uint32Array
-  /** Index of the parent in these arrays; -1 for a sequence's first block. */
-  readonly parents: Int32Array
-  readonly depths: Uint32Array
-  readonly tenantTags: Uint32Array
-  readonly priorities: Uint32Array
-  readonly expiresAtS: Uint32Array
-  readonly lastUsesS: Uint32Array
-  readonly recordsRejected: number
-  readonly recordsSuperseded: number
-  readonly recordsOrphaned: number
-  /** Records that are missing here because the disk failed where they are. */
-  readonly recordsUnreadable: number
-}
-
 /** Result of `startOpenSlab`. */
 export interface OpenedSlab {
   readonly storage: StorageHandle
@@ -105,8 +86,8 @@ export interface OpenedSlab {
   readonly slotCount: number
   /** Whether O_DIRECT is in use. */
   readonly direct: boolean
-  /** Whether blocks may go directly between the slab and the device memory that was named, and why not; null: none was. */
-  readonly toDevice: { readonly available: boolean; readonly reason: string } | null
+  /** Whether blocks go directly from the slab to the device memory that was named; null: none was. */
+  readonly toDevice: DiskToDevice | null
 }
 
 /** Result of `startOpenStore`. */
@@ -361,7 +342,8 @@ export interface Binding {
   startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
   /**
    * Result: OpenedSlab; opens, preallocates and recovers. With `directFor`, a GPU's contiguous memory, it is tried whether
-   * blocks can go directly between the two (cuFile), before transfers use that memory: what has no via slot then does.
+   * blocks can go directly between the two (cuFile), before transfers use that memory, and which loads are faster that way
+   * (`directAlways`: that is not asked): these then go directly where they have no via slot.
    */
   startOpenSlab(
     ticket: number,
@@ -372,6 +354,7 @@ export interface Binding {
     direct: boolean,
     keepOrphans: boolean,
     directFor?: StorageHandle | null,
+    directAlways?: boolean,
   ): void
   /** Result: OpenedSlab, for looking only. `directory` holds the tables. */
   startInspectSlab(ticket: number, directory: string, group: number): void

@@ -19,7 +19,7 @@ export interface DiskTier {
   readonly tiers: readonly TierSlots[]
   /** By group: the blocks that a former manager left. */
   readonly contents: readonly SlabContents[]
-  /** By group: whether blocks go directly between disk and GPU; null where that was not tried. */
+  /** By group: whether blocks go directly from disk to a GPU; null where that was not tried. */
   readonly toDevice: readonly OpenedSlab['toDevice'][]
 }
 
@@ -40,7 +40,8 @@ export async function openStore(
 /**
  * Opens, preallocates and reads the slabs of every layer group.
  *
- * @param device - G1's tiers: blocks go directly between disk and a GPU's memory where that works (cuFile)
+ * @param device - G1's tiers: blocks go directly from disk to a GPU's memory where that works (cuFile) and is faster, or
+ * as `disk.gpuDirect` says
  * @param opened - receives every tier as soon as it is open, so that the caller can close it when a later one fails
  * @throws KvError ERR_KV_CAPACITY_TOO_SMALL, ERR_KV_NO_SPACE, ERR_KV_LAYOUT_MISMATCH, ERR_KV_NOT_WRITABLE, ERR_KV_IO,
  * ERR_KV_UNSUPPORTED
@@ -71,6 +72,7 @@ export async function openDiskTier(
         disk.direct,
         keepOrphans,
         directFor(disk, device[index]),
+        disk.gpuDirect === 'always',
       ),
     )
     const tier = { storage: slab.storage, slotCount, accounted: true, cuda: null }
@@ -82,7 +84,7 @@ export async function openDiskTier(
   return { store: store.store, path: store.path, secret: store.secret, tiers, contents, toDevice }
 }
 
-/** The device memory that blocks may go to directly: a GPU's, where each of them is one piece. */
+/** The device memory that blocks may go to directly: a GPU's, where each of them is one piece; null where none is to. */
 function directFor(disk: NonNullable<ResolvedOptions['disk']>, device: TierSlots | undefined): StorageHandle | null {
-  return disk.direct && device?.cuda?.layout === 'contiguous' ? device.storage : null
+  return disk.direct && disk.gpuDirect !== 'never' && device?.cuda?.layout === 'contiguous' ? device.storage : null
 }

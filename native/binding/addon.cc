@@ -48,7 +48,8 @@ Napi::Object mount_all(Napi::Env env, Napi::Object exports) {
   // startOpenStore(ticket: number, root: string, fingerprint: Uint8Array): void
   mount<start_open_store>(exports, "startOpenStore");
   // startOpenSlab(ticket: number, store: StoreHandle, group: number, shape: GroupShape, slotCount: number,
-  //               direct: boolean, keepOrphans: boolean, directFor?: StorageHandle | null): void
+  //               direct: boolean, keepOrphans: boolean, directFor?: StorageHandle | null,
+  //               directAlways?: boolean): void
   mount<start_open_slab>(exports, "startOpenSlab");
   // startInspectSlab(ticket: number, directory: string, group: number): void
   mount<start_inspect_slab>(exports, "startInspectSlab");

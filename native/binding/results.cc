@@ -1,5 +1,6 @@
 #include "binding/results.h"
 
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -46,6 +47,27 @@ Napi::Object contents_object(Napi::Env env, SlabContents&& contents) {
   object.Set("recordsSuperseded", contents.records_superseded);
   object.Set("recordsOrphaned", contents.records_orphaned);
   object.Set("recordsUnreadable", contents.records_unreadable);
+  return object;
+}
+
+Napi::Value measured(Napi::Env env, double figure) {
+  return figure > 0 ? Napi::Value(Napi::Number::New(env, figure)) : env.Null();
+}
+
+Napi::Object direct_object(Napi::Env env, const DirectReport& report) {
+  // In the order of DirectLoad.
+  constexpr std::array<const char*, kDirectLoadCount> kNames{"block", "run", "scattered"};
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("available", report.choice != kNeverDirect);
+  object.Set("reason", report.reason);
+  for (std::size_t i = 0; i < kDirectLoadCount; ++i) {
+    const DirectFigure& figure = report.figures.loads[i];
+    Napi::Object load = Napi::Object::New(env);
+    load.Set("direct", static_cast<bool>(report.choice[i]));
+    load.Set("directGbPerS", measured(env, figure.direct_gigabytes_per_second));
+    load.Set("stagedGbPerS", measured(env, figure.staged_gigabytes_per_second));
+    object.Set(kNames[i], load);
+  }
   return object;
 }
 
@@ -97,10 +119,7 @@ Napi::Value OpenedSlab::to_script(AddonData& data, Napi::Env env) {
     object.Set("toDevice", env.Null());
     return object;
   }
-  Napi::Object direct_to_device = Napi::Object::New(env);
-  direct_to_device.Set("available", to_device->is_ok());
-  direct_to_device.Set("reason", to_device->message());
-  object.Set("toDevice", direct_to_device);
+  object.Set("toDevice", direct_object(env, *to_device));
   return object;
 }
 

@@ -12,6 +12,7 @@
 #include "binding/handles.h"
 #include "binding/napi_setup.h"
 #include "storage/slab/slab_storage.h"
+#include "transfer/device/direct_choice.h"
 #include "transfer/listener.h"
 
 namespace kvtier {
@@ -33,6 +34,13 @@ struct OpenedStorage final : ScriptPayload {
   std::shared_ptr<SharedStorage> storage;  // null once taken
 };
 
+// Which loads go directly from a slab to a device.
+struct DirectReport {
+  DirectChoice choice = kNeverDirect;
+  std::string reason;  // why some do not; empty where all do
+  DirectFigures figures;
+};
+
 struct OpenedSlab final : ScriptPayload {
   OpenedSlab(std::shared_ptr<EngineClient> client, std::shared_ptr<SharedStorage> storage)
       : opened(std::move(client), std::move(storage)) {}
@@ -41,7 +49,7 @@ struct OpenedSlab final : ScriptPayload {
   OpenedStorage opened;
   SlabContents contents;
   bool direct = false;
-  std::optional<Status> to_device;  // whether blocks go directly to and from a device; none: not asked
+  std::optional<DirectReport> to_device;  // none: not asked
   std::uint32_t named_slots = 0;
   SlabToken slab;  // null when it was opened to look only
 };

@@ -11,6 +11,7 @@
 #include "platform/cufile/verify_direct.h"
 #include "storage/memory/memory_storage.h"
 #include "storage/slab/slab_storage.h"
+#include "transfer/device/measure_direct.h"
 
 namespace kvtier {
 namespace {
@@ -63,18 +64,50 @@ void reference_buffers(std::vector<BorrowedRegion>& regions) {
 // What a slab needs to move blocks directly to and from a device's memory.
 struct DirectWish {
   std::shared_ptr<SharedStorage> device;  // null: not asked for
+  bool always = false;                    // wherever it works; else where it is also measured to be the faster way
   std::string cuda_library;
   std::string cufile_library;
 };
 
-// Tries it, in the directory where it would be used; the slab works as well where it cannot be had.
-Status open_direct(const DirectWish& wish, const StoreDirectory& directory, SlabStorage& slab) {
-  const CufileDriver& cufile = CufileDriver::get(wish.cuda_library, wish.cufile_library);
+// Tries it, in the directory where it would be used.
+Status try_direct(const CufileDriver& cufile, const DirectWish& wish, const StoreDirectory& directory) {
   const std::shared_ptr<const CudaContext>& context = wish.device->links()[0]->context();
   if (Status status = cufile.check_device(context->device()); !status.is_ok()) return status;
-  if (Status status = verify_direct(cufile, context, directory.fd(), directory.path()); !status.is_ok()) return status;
-  if (Status status = wish.device->enable_direct(cufile); !status.is_ok()) return status;
-  return slab.open_direct(cufile);
+  if (Status status = wish.device->check_direct(); !status.is_ok()) return status;
+  return verify_direct(cufile, context, directory.fd(), directory.path());
+}
+
+// Which loads are to go directly, where that works.
+DirectReport choose_loads(const CufileDriver& cufile, const DirectWish& wish, const StoreDirectory& directory,
+                          std::uint64_t slot_stride) {
+  if (wish.always) return {.choice = kAlwaysDirect, .reason = {}, .figures = {}};
+  DeviceLink& link = *wish.device->links()[0];
+  const auto figures = measure_direct(cufile, link, directory.fd(), directory.path(), slot_stride);
+  if (figures.is_ok()) {
+    return {
+        .choice = choose_direct(figures.value()), .reason = why_staged(figures.value()), .figures = figures.value()};
+  }
+  link.note(figures.status());
+  return {.choice = kNeverDirect,
+          .reason = "direct transfers work, but how fast they are could not be measured: " + figures.status().message(),
+          .figures = {}};
+}
+
+// The slab works as well where direct transfers cannot be had. Where no load is to go that way nothing is registered,
+// which would keep memory of the device mapped for nothing.
+DirectReport open_direct(const DirectWish& wish, const StoreDirectory& directory, SlabStorage& slab) {
+  const CufileDriver& cufile = CufileDriver::get(wish.cuda_library, wish.cufile_library);
+  DirectReport report;
+  Status status = try_direct(cufile, wish, directory);
+  if (status.is_ok()) report = choose_loads(cufile, wish, directory, slab.info().slot_stride);
+  if (report.choice != kNeverDirect) {
+    status = wish.device->enable_direct(cufile);
+    if (status.is_ok()) status = slab.open_direct(cufile);
+  }
+  if (status.is_ok()) return report;
+  report.choice = kNeverDirect;
+  report.reason = status.message();
+  return report;
 }
 
 // Opens a slab in a directory that is kept open with it, reads its table and shares it with the engine.
@@ -83,7 +116,7 @@ TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::u
                       SlabToken slab, const DirectWish& wish) {
   if (!opened.is_ok()) return outcome_of(opened.status());
   std::unique_ptr<SlabStorage> storage = std::move(opened).value();
-  std::optional<Status> to_device;
+  std::optional<DirectReport> to_device;
   if (wish.device) to_device = open_direct(wish, directory, *storage);
   const bool direct = storage->direct();
   const std::uint32_t named_slots = storage->named_slots();
@@ -91,6 +124,7 @@ TaskOutcome open_slab(const std::shared_ptr<EngineClient>& client, Result<std::u
   if (!contents.is_ok()) return outcome_of(contents.status());
   Result<std::shared_ptr<SharedStorage>> shared = client->adopt(std::move(storage), std::move(keeps));
   if (!shared.is_ok()) return outcome_of(shared.status());
+  if (to_device) shared.value()->choose_direct(wish.device->links()[0], to_device->choice);
   auto result = std::make_unique<OpenedSlab>(client, std::move(shared).value());
   result->contents = std::move(contents).value();
   result->direct = direct;
@@ -194,6 +228,7 @@ Napi::Value start_open_slab(AddonData& data, const Napi::CallbackInfo& info) {
   if (!info[7].IsUndefined() && !info[7].IsNull()) {
     wish.device = read_storage(info[7], "directFor").storage;
     if (!wish.device->info().on_device) fail(Code::kInvalidValue, "directFor must be a storage on a device");
+    wish.always = read_bool(info[8], "directAlways");
     wish.cuda_library = cuda_library_from_environment();
     wish.cufile_library = cufile_library_from_environment();
   }

@@ -46,7 +46,7 @@ Result<std::shared_ptr<SharedStorage>> SharedStorage::make(std::uint64_t id, std
   return shared;
 }
 
-Status SharedStorage::enable_direct(const CufileDriver& driver) {
+Status SharedStorage::check_direct() const {
   const std::span<const DevicePart> parts = storage_->device_parts();
   const std::uint64_t stride = info_.shape.slot_stride();
   if (parts.size() != 1 || parts[0].layout->kind() != LayoutKind::kContiguous ||
@@ -57,18 +57,23 @@ Status SharedStorage::enable_direct(const CufileDriver& driver) {
   if (links_.front()->verifier() == nullptr) {
     return Status(Code::kUnsupported, "no kernel of kvtier's runs on this device, so nothing could verify what comes");
   }
-  const std::uint64_t base = parts[0].regions[0];
-  if (base % kCufileAlignment != 0) {
+  if (parts[0].regions[0] % kCufileAlignment != 0) {
     return Status(Code::kUnsupported,
                   "device memory that does not begin at a multiple of 4 KiB takes no direct transfers");
   }
+  return Status::ok();
+}
+
+Status SharedStorage::enable_direct(const CufileDriver& driver) {
+  if (Status status = check_direct(); !status.is_ok()) return status;
+  const DevicePart& part = storage_->device_parts()[0];
   // Two slabs that open at the same time may both ask for it.
   const std::lock_guard guard(direct_mutex_);
   if (direct_) {
     if (&direct_->driver() == &driver) return Status::ok();
     return Status(Code::kUnsupported, "the device memory takes direct transfers by another cuFile already");
   }
-  auto buffer = CufileBuffer::register_range(driver, parts[0].context, base, parts[0].layout->region_bytes()[0]);
+  auto buffer = CufileBuffer::register_range(driver, part.context, part.regions[0], part.layout->region_bytes()[0]);
   if (!buffer.is_ok()) return buffer.status();
   direct_.emplace(std::move(buffer).value());
   return Status::ok();
@@ -78,6 +83,16 @@ std::optional<DevicePayload> SharedStorage::direct_payload(std::uint32_t slot) c
   if (!direct_) return std::nullopt;
   const std::uint64_t first = storage_->device_parts()[0].regions[0];
   return DevicePayload{&*direct_, first - direct_->base() + info_.shape.slot_stride() * slot};
+}
+
+void SharedStorage::choose_direct(const std::shared_ptr<DeviceLink>& link, const DirectChoice& choice) noexcept {
+  direct_link_ = link;
+  direct_choice_ = choice;
+}
+
+bool SharedStorage::loads_directly(const std::shared_ptr<DeviceLink>& link, DirectLoad load) const noexcept {
+  const bool is_that_one = !direct_link_.owner_before(link) && !link.owner_before(direct_link_);
+  return info_.direct_device && is_that_one && direct_choice_[static_cast<std::size_t>(load)];
 }
 
 // The storage goes after the registration of its memory, and before what it stands on.

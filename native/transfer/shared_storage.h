@@ -14,6 +14,7 @@
 #include "platform/cufile/cufile_buffer.h"
 #include "storage/storage.h"
 #include "transfer/device/device_link.h"
+#include "transfer/device/direct_choice.h"
 
 namespace kvtier {
 
@@ -42,12 +43,19 @@ class SharedStorage {
   // On a device: one for each of the storage's device_parts().
   [[nodiscard]] std::span<const std::shared_ptr<DeviceLink>> links() const noexcept { return links_; }
 
-  // On one device, contiguous: registers its memory with cuFile, so that slabs with direct_device move blocks to and
-  // from it. Before transfers that would; again, and by several threads, without harm. Fails with kUnsupported and why,
-  // or as CufileBuffer does.
+  // Whether the storage is such that enable_direct() may succeed: on one device, contiguous, and with kernels there
+  // that verify. Else kUnsupported and why.
+  [[nodiscard]] Status check_direct() const;
+  // Registers the memory with cuFile, so that slabs with direct_device move blocks to and from it. Before transfers
+  // that would; again, and by several threads, without harm. Fails as check_direct() and as CufileBuffer does.
   [[nodiscard]] Status enable_direct(const CufileDriver& driver);
   // Where a slot is for that; nothing before.
   [[nodiscard]] std::optional<DevicePayload> direct_payload(std::uint32_t slot) const noexcept;
+
+  // A slab with direct_device: which loads into memory of that GPU go directly; without this none does. Before anybody
+  // uses the storage.
+  void choose_direct(const std::shared_ptr<DeviceLink>& link, const DirectChoice& choice) noexcept;
+  [[nodiscard]] bool loads_directly(const std::shared_ptr<DeviceLink>& link, DirectLoad load) const noexcept;
 
   // Destroys the storage and lets go of what it kept. Precondition: nobody uses it and nobody will.
   void destroy() noexcept;
@@ -70,6 +78,8 @@ class SharedStorage {
   std::vector<std::shared_ptr<DeviceLink>> links_;
   std::mutex direct_mutex_;  // guards the making of direct_, which does not change afterwards
   std::optional<CufileBuffer> direct_;
+  std::weak_ptr<DeviceLink> direct_link_;  // the GPU that direct_choice_ is about
+  DirectChoice direct_choice_ = kNeverDirect;
   std::shared_ptr<const void> keeps_;
   std::unique_ptr<Storage> storage_;
 };

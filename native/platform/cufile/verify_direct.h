@@ -18,7 +18,4 @@ namespace kvtier {
 [[nodiscard]] Status verify_direct(const CufileDriver& driver, const std::shared_ptr<const CudaContext>& context,
                                    int directory, const std::string& path);
 
-// The scratch file's name.
-inline constexpr const char* kDirectTestFile = ".kvtier-direct-test";
-
 }  // namespace kvtier

@@ -148,7 +148,8 @@ void DeviceRunner::load(const Context& context) {
   state.staging = std::move(held);
 }
 
-// Bytes that pass no host memory are verified where they are, and nobody sees them before.
+// Where that is the faster way. Bytes that pass no host memory are verified where they are, and nobody sees them
+// before.
 bool DeviceRunner::load_directly(const Context& context) {
   const TransferRequest& request = context.request();
   const SharedStorage& slab = *request.source;
@@ -156,13 +157,18 @@ bool DeviceRunner::load_directly(const Context& context) {
   if (!slab.info().direct_device) return false;
   payloads_.clear();
   hashed_.clear();
+  std::uint32_t pieces = 0;
   for (std::uint32_t i = 0; i < context.op.count; ++i) {
     const Move& move = context.move(i);
     const std::optional<DevicePayload> payload = request.target->direct_payload(move.target);
     if (!payload || (request.path == TransferPath::kSlabToMemoryVia && move.via != kNoSlot)) return false;
+    const bool follows = !payloads_.empty() && payload->offset == payloads_.back().offset + slab.info().slot_stride;
+    pieces += follows ? 0U : 1U;
     payloads_.push_back(*payload);
     hashed_.push_back({payload->buffer->base() + payload->offset, seed_of(request.hashes[context.index(i)])});
   }
+  const DirectLoad load = direct_load_of(context.op.count, pieces, run_blocks(slab.info().slot_stride));
+  if (!slab.loads_directly(request.target->links()[0], load)) return false;
   DeviceLink& link = *request.target->links()[0];
   Status status = link.enter();
   if (status.is_ok()) status = slab.storage().read_run_to_device(context.move(0).source, payloads_);

@@ -39,8 +39,10 @@ class DeviceRunner {
   void begin(const Context& context);
   void copy(const Context& context);
   void load(const Context& context);
-  // Directly between a disk and the device; false where that failed before anything of the operation was decided.
+  // Directly between a disk and the device; false where another way is faster, or it failed before anything of the
+  // operation was decided.
   [[nodiscard]] bool load_directly(const Context& context);
+  // There is no other way from a device to a disk: what is measured counts for loads alone.
   void store_directly(const Context& context);
   void fill(const Context& context);
   void check_pattern(const Context& context);

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "native/platform/cufile/cufile_world.h"
+#include "platform/cufile/direct_scratch.h"
 #include "platform/file_io.h"
 
 using kvtier::Code;

@@ -14,10 +14,11 @@ namespace {
 using cufile_world::Folder;
 using cufile_world::SimCufile;
 
-constexpr std::uint32_t kBlocks = 12;
+constexpr std::uint32_t kBlocks = 20;  // nearer to a run of 256, as factors go, than to one block
 
 struct DirectRig {
-  explicit DirectRig(const DeviceRigOptions& options = {.kind = LayoutKind::kContiguous})
+  explicit DirectRig(const DeviceRigOptions& options = {.kind = LayoutKind::kContiguous},
+                     const DirectChoice& choice = kAlwaysDirect)
       : file(sim::library_path("libkvtier_sim_cufile.so")),
         driver(CufileDriver::get(machine.sim.library.path(), file.path())),
         directory(slab_rig::open_directory(folder.path())),
@@ -31,6 +32,7 @@ struct DirectRig {
     REQUIRE_MESSAGE(opened.is_ok(), opened.message());
     rig->disk = rig->adopt(std::move(slab).value());
     enabled = rig->device->enable_direct(driver);
+    rig->disk->choose_direct(rig->device->links()[0], choice);
   }
   ~DirectRig() {
     end();
@@ -101,6 +103,50 @@ TEST_CASE("blocks go from disk to a device without a copy in host memory, and ar
   CHECK(direct.file.calls("cuFileRead") > 0);
   CHECK(direct.file.slow_ways() == 0);
   CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+}
+
+TEST_CASE("loads of the kinds that are chosen go directly, the others through host memory, and all arrive") {
+  // In the order of DirectLoad: a block, a run into one piece, a run into scattered slots.
+  for (const DirectLoad chosen : {DirectLoad::kBlock, DirectLoad::kRun, DirectLoad::kScattered}) {
+    DirectChoice choice = kNeverDirect;
+    choice[static_cast<std::size_t>(chosen)] = true;
+    const DirectRig direct({.kind = LayoutKind::kContiguous}, choice);
+    const auto load = [&](DirectLoad kind) {
+      direct.store();
+      TransferRequest request = direct.load();
+      for (std::uint32_t i = 0; i < kBlocks; ++i) {
+        // Device slots are given backwards: these are so many pieces as there are blocks.
+        if (kind == DirectLoad::kRun) request.moves[i].target = i;
+      }
+      if (kind == DirectLoad::kBlock) {
+        request.moves.resize(1);
+        request.hashes.resize(1);
+      }
+      const std::uint64_t before = direct.file.calls("cuFileRead");
+      const Reports::Entry entry = direct.rig->run(std::move(request));
+      for (const Outcome outcome : entry.outcomes) CHECK(outcome == make_outcome(Code::kOk, Stage::kTarget));
+      CHECK((direct.file.calls("cuFileRead") > before) == (kind == chosen));
+    };
+    load(DirectLoad::kBlock);
+    CHECK(direct.rig->right(direct.rig->device, 0, 1) == 1);
+    load(DirectLoad::kScattered);
+    CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks);
+    load(DirectLoad::kRun);
+    TransferRequest check =
+        direct.rig->request(TransferPath::kCheckPattern, direct.rig->device, direct.rig->device, 0, kBlocks);
+    for (std::uint32_t i = 0; i < kBlocks; ++i) check.moves[i].source = i;
+    for (const Outcome outcome : direct.rig->run(std::move(check)).outcomes) CHECK(code_of(outcome) == Code::kOk);
+  }
+}
+
+TEST_CASE("a choice counts for the GPU that it was made for, and not for another one") {
+  const DirectRig direct;
+  const SharedStorage& disk = *direct.rig->disk;
+  const auto other = DeviceLink::get(direct.machine.contexts[1]);
+  REQUIRE(other.is_ok());
+  CHECK(disk.loads_directly(direct.rig->device->links()[0], DirectLoad::kRun));
+  CHECK_FALSE(disk.loads_directly(other.value(), DirectLoad::kRun));
+  CHECK_FALSE(direct.rig->device->loads_directly(direct.rig->device->links()[0], DirectLoad::kRun));
 }
 
 TEST_CASE("blocks that keep a copy in host memory go through it") {
