@@ -2,51 +2,58 @@
  * Blocks that go directly from disk to a GPU, on the simulated driver and cuFile, whose times mean nothing: which way they
  * go where that is measured is for the native tests.
  */
-import { readdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
 import type { ManagerOptions } from '../../lib/options.ts'
 import type { ManagerStats } from '../../lib/stats.ts'
 import { ownedDevice } from '../support/device-kind.ts'
-import { TEST_STRIDE, testOptions, tokens, withDirectory } from '../support/manager.ts'
+import { TEST_STRIDE, testOptions, tokens } from '../support/manager.ts'
 import { expectQuiet } from '../support/outcomes.ts'
 import { SIM_CUDA, sim } from '../support/sim-engine.ts'
 import { load, store } from '../support/slots.ts'
 
 process.env.KVTIER_CUFILE_LIBRARY = join(dirname(SIM_CUDA), 'libkvtier_sim_cufile.so')
 
-const BLOCKS = 12
 const NOT_MEASURED = { directGbPerS: null, stagedGbPerS: null }
 
-type DiskChanges = Partial<NonNullable<ManagerOptions['disk']>>
+/** Where the blocks are. */
+const directory = mkdtempSync(join(tmpdir(), 'kvtier-test-'))
+const DISK = { directory, capacityBytes: 64 * (TEST_STRIDE + 128) }
+const LENT_OUT = tokens(9, 64)
+const STORED = tokens(1, 48)
+
+beforeAll(async () => {
+  const manager = await BlockManager.open(testOptions(null, { disk: { ...DISK, gpuDirect: 'never' } }))
+  await store(manager, manager.sequence(STORED, { tenant: 'a' }), { until: 'disk' })
+  await manager.close()
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 /** Loads blocks from disk that leave no copy in host memory; what the manager said, and how many copies that took. */
 async function loadFromDisk(
-  changes: DiskChanges,
+  changes: Partial<NonNullable<ManagerOptions['disk']>>,
   device: ManagerOptions['device'] = ownedDevice(32, 'contiguous'),
   beforeOpen: () => void = () => {},
 ): Promise<{ said: ManagerStats['diskToDevice']; copies: number }> {
-  return await withDirectory(async (directory) => {
-    const disk = { directory, capacityBytes: 64 * (TEST_STRIDE + 128), ...changes }
-    const before = await BlockManager.open(testOptions(null, { disk: { ...disk, gpuDirect: 'never' } }))
-    await store(before, before.sequence(tokens(1, BLOCKS * 4), { tenant: 'a' }), { until: 'disk' })
-    await before.close()
-    const files = readdirSync(directory, { recursive: true })
-    beforeOpen()
-    const manager = await BlockManager.open(testOptions(null, { device, disk }))
+  const files = readdirSync(directory, { recursive: true })
+  beforeOpen()
+  const manager = await BlockManager.open(testOptions(null, { device, disk: { ...DISK, ...changes } }))
+  try {
     expect(readdirSync(directory, { recursive: true })).toEqual(files)
-    const taken = await manager.host.reserve(manager.sequence(tokens(9, 64), { tenant: 'a' }))
-    const from = sim.calls('cuMemcpyHtoDAsync')
-    const { tokens: came, wrong } = await load(manager, manager.sequence(tokens(1, BLOCKS * 4), { tenant: 'a' }))
-    const copies = sim.calls('cuMemcpyHtoDAsync') - from
-    expect({ came, wrong }).toEqual({ came: BLOCKS * 4, wrong: 0 })
+    const taken = await manager.host.reserve(manager.sequence(LENT_OUT, { tenant: 'a' }))
+    const before = sim.calls('cuMemcpyHtoDAsync')
+    const { tokens: came, wrong } = await load(manager, manager.sequence(STORED, { tenant: 'a' }))
+    const copies = sim.calls('cuMemcpyHtoDAsync') - before
+    expect({ came, wrong }).toEqual({ came: STORED.length, wrong: 0 })
     taken.release()
     expectQuiet(manager)
-    const said = manager.stats().diskToDevice
+    return { said: manager.stats().diskToDevice, copies }
+  } finally {
     await manager.close()
-    return { said, copies }
-  })
+  }
 }
 
 test('wherever it works, if the caller wants that; nothing is measured then', async () => {
