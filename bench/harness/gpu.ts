@@ -13,6 +13,7 @@ import {
 } from '../../lib/native/binding.js'
 import { completions } from '../../lib/native/completions.js'
 import { COPY_STRATEGIES } from '../../lib/native/generated.js'
+import { isSimulated } from '../../lib/tiers/cuda.js'
 import { closeStorage, openBinding, openMemory } from './native.js'
 import { evenWords } from './words.js'
 
@@ -46,7 +47,7 @@ async function probeGpu(): Promise<Gpu | string> {
     name,
     driver: cuda.driverVersion,
     library: process.env.KVTIER_CUDA_LIBRARY ?? '',
-    simulated: name.startsWith('kvtier simulated GPU'),
+    simulated: isSimulated(name),
   }
 }
 

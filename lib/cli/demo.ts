@@ -44,6 +44,8 @@ export interface DemoResult {
   readonly restartMs: number
   readonly checksumFailures: number
   readonly paths: readonly PathRate[]
+  /** Whether device memory was the simulated driver's: bytes were checked, and rates say nothing about a GPU. */
+  readonly simulated: boolean
 }
 
 /** What both processes' requests add up to. */
@@ -145,6 +147,7 @@ async function runDemo(context: DemoContext): Promise<DemoResult> {
       restartMs: Math.round(finished.open?.openMs ?? 0),
       checksumFailures: finished.end?.checksumFailures ?? 0,
       paths,
+      simulated: finished.open?.simulated ?? false,
     }
   } finally {
     progress.end()
@@ -152,7 +155,8 @@ async function runDemo(context: DemoContext): Promise<DemoResult> {
   }
 }
 
-function showResult(result: DemoResult): string {
+/** The result for a terminal. */
+export function showResult(result: DemoResult): string {
   const { tokens } = result
   const share = (count: number): string => formatPercent((100 * count) / Math.max(1, tokens.asked))
   const limit = result.paths.find((path) => path.path === 'memcpy limit')?.gbPerS ?? 0
@@ -182,6 +186,9 @@ function showResult(result: DemoResult): string {
   )
   return (
     `${counts}\n${paths}\n` +
+    (result.simulated
+      ? "The GPU is the simulated driver's: bytes were checked, rates say nothing about a GPU.\n"
+      : '') +
     `${formatCount(result.requests)} requests; killed with SIGKILL after ${formatCount(result.killedAfterRequests)}, ` +
     `started again in ${formatDuration(result.restartMs)} with ${formatCount(result.recoveredBlocks)} blocks from disk.\n` +
     `blocks verified: ${formatCount(result.verifiedBlocks)}\nwrong blocks: ${formatCount(result.wrongBlocks)}\n`

@@ -64,6 +64,7 @@ async function run(context: DoctorContext): Promise<VerbResult> {
     },
     text:
       textOf(findings, context.columns) + connectorsText(connectors) + (copies === null ? '' : gpuCopiesText(copies)),
+    exitCode: copies?.some(({ failure }) => failure !== null) ? 1 : 0,
   }
 }
 
@@ -78,7 +79,8 @@ export const doctor: Verb = defineVerb({
     'nothing stays in it. Lists the connectors, and the version of each engine that a program in the current ' +
     'directory has. The exit code is 0 whatever is missing. In JSON, memlockBytes is null where there is no limit. ' +
     'With --recalibrate it also measures the ways to copy between each GPU and host memory, which a block manager does ' +
-    'when it first uses a GPU, and keeps the result in the cache folder of the user.',
+    'when it first uses a GPU, and keeps the result in the cache folder of the user. A GPU that cannot be measured does ' +
+    'not stop the others; the exit code is 1 then.',
   operands: { least: 0, most: 1 },
   options: OPTIONS,
   run,

@@ -38,11 +38,12 @@ function rowOf(best: MeasuredCopy, copies: readonly MeasuredCopy[]): string[] {
   ]
 }
 
-/** A table for each GPU. */
+/** A table for each GPU, or why there is none. */
 export function gpuCopiesText(gpus: readonly MeasuredGpu[]): string {
   if (gpus.length === 0) return '\nThere is no GPU whose copies could be measured.\n'
   return gpus
-    .map(({ ordinal, name, kept, copies }) => {
+    .map(({ ordinal, name, kept, copies, failure }) => {
+      if (failure !== null) return `\nGPU ${ordinal}, ${printable(name)}\nNot measured: ${printable(failure)}\n`
       const rows = bestCopies(copies).map((best) => rowOf(best, copies))
       const note = kept ? '' : 'Not kept: the cache folder cannot be written; see XDG_CACHE_HOME.\n'
       return `\nGPU ${ordinal}, ${printable(name)}\n${renderTable(COLUMNS, rows)}${note}`

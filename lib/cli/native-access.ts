@@ -5,7 +5,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CopyStrategyName } from '../device-options.js'
-import { KvError } from '../errors.js'
+import { isKvError, KvError } from '../errors.js'
 import type {
   CopyFigures,
   GroupShape,
@@ -48,6 +48,8 @@ export interface MeasuredGpu {
   /** Whether the next process will find the choices; false where the user's cache folder cannot be written. */
   readonly kept: boolean
   readonly copies: readonly MeasuredCopy[]
+  /** What measuring failed with, in one line; otherwise null. */
+  readonly failure: string | null
 }
 
 /** What the command asks of the addon. */
@@ -68,10 +70,10 @@ export interface CliNative {
    */
   checkSlots(storage: StorageHandle, slots: Uint32Array, hashes: Uint8Array): Promise<Uint8Array>
   /**
-   * Measures the copies of every GPU anew and keeps what block managers choose by.
+   * Measures the copies of every GPU anew and keeps what block managers choose by. A GPU that fails does not stop the
+   * others.
    *
-   * @param onGpu - called before each GPU, with its number and how many there are
-   * @throws KvError what measuring failed with
+   * @param onGpu - called before each GPU, with its number and how many there are; what it throws ends the measuring
    */
   measureCopies(onGpu: (ordinal: number, count: number) => void): Promise<MeasuredGpu[]>
   /** Gives an inspected slab back. */
@@ -163,8 +165,13 @@ export async function openNative(): Promise<CliNative> {
       const measured: MeasuredGpu[] = []
       for (const [ordinal, name] of gpus.devices.entries()) {
         onGpu(ordinal, gpus.devices.length)
-        const { figures, stored } = await measureCopies(calibrating, ordinal)
-        measured.push({ ordinal, name, kept: stored, copies: copiesOf(figures) })
+        try {
+          const { figures, stored } = await measureCopies(calibrating, ordinal)
+          measured.push({ ordinal, name, kept: stored, copies: copiesOf(figures), failure: null })
+        } catch (error) {
+          if (!isKvError(error)) throw error
+          measured.push({ ordinal, name, kept: false, copies: [], failure: error.message })
+        }
       }
       return measured
     },

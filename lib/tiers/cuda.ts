@@ -31,6 +31,11 @@ export async function probeGpus(binding: Binding, completions: Completions): Pro
   return cuda
 }
 
+/** Whether a GPU of that name is the simulated driver's, whose times say nothing about a GPU. */
+export function isSimulated(name: string): boolean {
+  return name.startsWith('kvtier simulated GPU')
+}
+
 /**
  * Looks at the GPUs and checks what was asked for against them.
  *

@@ -160,8 +160,8 @@ describe('kvtier doctor', () => {
       { ...cell, strategy: 'staged', direction: 'from GPU', gbPerS: 20 },
     ]
     const gpus = [
-      { ordinal: 0, name: 'GPU A\u001b[2J', kept: true, copies },
-      { ordinal: 1, name: 'GPU B', kept: false, copies: [] },
+      { ordinal: 0, name: 'GPU A\u001b[2J', kept: true, copies, failure: null },
+      { ordinal: 1, name: 'GPU B', kept: false, copies: [], failure: null },
     ]
     const fake = { probe: async () => RICH, measureCopies: async () => gpus }
     const { exitCode, stdout } = await run(['doctor', '--recalibrate'], { fake })
@@ -176,6 +176,17 @@ describe('kvtier doctor', () => {
       fake: { probe: async () => POOR, measureCopies: async () => [] },
     })
     expect(none.stdout).toContain('There is no GPU whose copies could be measured.')
+  })
+
+  it('shows which GPU could not be measured, and why, beside those that were, and fails', async () => {
+    const gpus = [
+      { ordinal: 0, name: 'GPU A', kept: false, copies: [], failure: 'out of\u001b memory' },
+      { ordinal: 1, name: 'GPU B', kept: true, copies: [], failure: null },
+    ]
+    const fake = { probe: async () => RICH, measureCopies: async () => gpus }
+    const { exitCode, stdout, stderr } = await run(['doctor', '--recalibrate'], { fake })
+    expect([exitCode, stderr]).toEqual([1, ''])
+    expect(stdout).toContain('\nGPU 0, GPU A\nNot measured: out of? memory\n\nGPU 1, GPU B\n')
   })
 
   it('measures nothing unless it is asked to', async () => {

@@ -3,6 +3,7 @@ import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it, vi } from 'vitest'
 import { openNative } from '../../lib/cli/native-access.js'
+import { isSimulated } from '../../lib/tiers/cuda.js'
 import { temporaryFolder } from '../support/folder.js'
 import { expectNoViolations, sim } from '../support/sim-engine.js'
 import { type Ran, run } from './world.js'
@@ -34,6 +35,20 @@ it('computes blocks in a GPU’s memory, and gets every byte back from host memo
   expectNoViolations()
 })
 
+it('measures the other GPUs where one cannot be measured, and says what that one failed with', async () => {
+  vi.stubEnv('XDG_CACHE_HOME', temporaryFolder())
+  sim.failCall('cuMemHostRegister', 1, 2, 1)
+  const { exitCode, stdout } = await kvtier(['doctor', '--recalibrate', '--json'])
+  sim.failNothing()
+  vi.unstubAllEnvs()
+  expect(exitCode).toBe(1)
+  const [first, second] = JSON.parse(stdout).copies
+  expect(first).toMatchObject({ ordinal: 0, kept: false, copies: [], failure: expect.stringContaining('device 0') })
+  expect(second).toMatchObject({ ordinal: 1, kept: true, failure: null })
+  expect(second.copies.length).toBeGreaterThan(0)
+  expectNoViolations()
+})
+
 it('measures every GPU when it is asked to, and keeps the result', async () => {
   const folder = temporaryFolder()
   vi.stubEnv('XDG_CACHE_HOME', folder)
@@ -45,7 +60,8 @@ it('measures every GPU when it is asked to, and keeps the result', async () => {
     [0, true],
     [1, true],
   ])
-  for (const { copies: cells } of copies) {
+  for (const { name, copies: cells } of copies) {
+    expect(isSimulated(name)).toBe(true)
     expect(cells.length).toBeGreaterThan(0)
     for (const cell of cells) expect(cell.gbPerS).toBeGreaterThan(0)
   }

@@ -2,6 +2,7 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { showResult } from '../../lib/cli/demo.ts'
 import { CLEAN_END, endOf } from '../support/child.ts'
 import { temporaryFolder } from '../support/folder.ts'
 
@@ -38,4 +39,20 @@ test('a process whose parent is gone ends quietly in the middle of its work', as
   child.disconnect()
   expect(await end).toEqual({ ...CLEAN_END, stdout: '' })
   expect(messages.map((message) => message.type)).not.toContain('end')
+})
+
+test('rates of a simulated GPU are shown with a line that says so, others without', () => {
+  const result = {
+    requests: 1,
+    tokens: { asked: 1, recomputed: 1, byTier: { device: 0, host: 0, disk: 0 } },
+    verifiedBlocks: 0,
+    wrongBlocks: 0,
+    killedAfterRequests: 1,
+    recoveredBlocks: 0,
+    restartMs: 1,
+    checksumFailures: 0,
+    paths: [],
+  }
+  expect(showResult({ ...result, simulated: true })).toContain('rates say nothing about a GPU.\n')
+  expect(showResult({ ...result, simulated: false })).not.toContain('simulated')
 })

@@ -18,7 +18,13 @@ export interface WorkerTask {
 
 /** What the child sends, one message a line of its IPC channel. */
 export type WorkerMessage =
-  | { readonly type: 'open'; readonly openMs: number; readonly recoveredBlocks: number }
+  | {
+      readonly type: 'open'
+      readonly openMs: number
+      readonly recoveredBlocks: number
+      /** Whether device memory is the simulated driver's. */
+      readonly simulated: boolean
+    }
   | { readonly type: 'served'; readonly request: number; readonly tally: RequestTally }
   | {
       readonly type: 'end'

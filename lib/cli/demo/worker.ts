@@ -3,6 +3,9 @@
  */
 import { BlockManager } from '../../block-manager.js'
 import { isKvError } from '../../errors.js'
+import { binding } from '../../native/binding.js'
+import { completions } from '../../native/completions.js'
+import { isSimulated, probeGpus } from '../../tiers/cuda.js'
 import { PatternEngine } from '../pattern-engine.js'
 import type { WorkerMessage, WorkerTask } from './messages.js'
 import { measurePaths } from './paths.js'
@@ -25,7 +28,9 @@ async function run(task: WorkerTask): Promise<void> {
     disk: { directory: task.directory, capacityBytes: DEMO_CAPACITY.diskBytes },
   })
   const { counters } = manager.stats()
-  tell({ type: 'open', openMs: performance.now() - started, recoveredBlocks: counters.recovered })
+  const openMs = performance.now() - started
+  const [gpu = ''] = task.device === 'cuda' ? (await probeGpus(binding, completions())).devices : []
+  tell({ type: 'open', openMs, recoveredBlocks: counters.recovered, simulated: isSimulated(gpu) })
   const engine = new PatternEngine(manager)
   const requests = workload(DEMO_WORKLOAD)
   let number = 0
