@@ -228,7 +228,7 @@ Napi::Value start_open_slab(AddonData& data, const Napi::CallbackInfo& info) {
   if (!info[7].IsUndefined() && !info[7].IsNull()) {
     wish.device = read_storage(info[7], "directFor").storage;
     if (!wish.device->info().on_device) fail(Code::kInvalidValue, "directFor must be a storage on a device");
-    wish.always = read_bool(info[8], "directAlways");
+    wish.always = !info[8].IsUndefined() && read_bool(info[8], "directAlways");
     wish.cuda_library = cuda_library_from_environment();
     wish.cufile_library = cufile_library_from_environment();
   }
