@@ -19,6 +19,12 @@ if(kvtier_shared_sources)
   target_compile_definitions(kvtier_testing_objects PRIVATE KVTIER_TESTING KVTIER_ADDON_NAME=kvtier)
   target_include_directories(kvtier_testing_objects PRIVATE ${kvtier_test_dir})
   target_link_libraries(kvtier_testing_objects PRIVATE kvtier_layer_binding kvtier_node)
+  # Compiled as the sources are: for size, where the binding is.
+  get_source_file_property(kvtier_binding_options ${CMAKE_CURRENT_SOURCE_DIR}/binding/addon.cc COMPILE_OPTIONS)
+  if(kvtier_binding_options)
+    target_compile_options(kvtier_testing_objects PRIVATE ${kvtier_binding_options})
+  endif()
+  kvtier_precompile(kvtier_testing_objects <napi.h>)
   list(APPEND kvtier_differing_sources $<TARGET_OBJECTS:kvtier_testing_objects>)
 endif()
 kvtier_addon(kvtier_testing OUTPUT testing DEFINES KVTIER_TESTING SOURCES ${kvtier_differing_sources})
@@ -58,6 +64,7 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${kvtier_test_dir}
                                                  ${PROJECT_SOURCE_DIR})
     target_compile_options(${target} PRIVATE -fno-exceptions)
+    kvtier_precompile(${target})
     target_link_libraries(${target} PRIVATE kvtier_flags)
     target_link_options(${target} PRIVATE -Wl,--version-script=${kvtier_sim_dir}/exports.map -Wl,-z,nodelete
                                             -Wl,--no-undefined)
@@ -104,9 +111,7 @@ else()
     set_target_properties(kvtier_unit_tests PROPERTIES KVTIER_PLAIN ON)
     target_compile_options(kvtier_unit_tests PRIVATE -O0 -g1)
     # A third of the time that a test takes to compile.
-    target_precompile_headers(kvtier_unit_tests PRIVATE <doctest/doctest.h> <algorithm> <array> <atomic> <chrono>
-                              <condition_variable> <cstring> <deque> <functional> <map> <memory> <mutex> <optional>
-                              <random> <set> <span> <string> <thread> <unordered_map> <utility> <vector>)
+    kvtier_precompile(kvtier_unit_tests <doctest/doctest.h> <deque> <random> <set>)
     set_source_files_properties(${kvtier_test_dir}/native/main.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
   endif()
   # Whoever runs them with sanitizers anyway needs no second program without.
