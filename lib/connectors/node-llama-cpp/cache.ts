@@ -341,6 +341,8 @@ export class NodeLlamaCppCache {
     try {
       return await tracked.alone(async () => {
         if (tracked.busy) return nothing('busy')
+        // Meanwhile it may have been attached for another, here or to another cache.
+        const isWanted = (): boolean => this.enabled && entry.meta.tenant === meta.tenant && !entry.isOthers
         const beforeReplacing = async (): Promise<void> => {
           await this.#store(entry, {}, true)
         }
@@ -348,10 +350,10 @@ export class NodeLlamaCppCache {
           // Nobody's prompt is found, or found faster, because of another's.
           await beforeReplacing()
           if (tracked.busy) return nothing('busy')
+          if (!isWanted()) return nothing('aborted')
           await tracked.sequence.clearHistory()
         }
         const always = this.#options.onboardWhen === 'held'
-        const isWanted = (): boolean => this.enabled && entry.meta.tenant === meta.tenant
         const plan = { tokens, most: tokens.length, minGainTokens, always, meta, limits, isWanted, beforeReplacing }
         const found = await restoreState(context, tracked, plan)
         if (found.outcome === 'onboarded') this.#health.noteLoad(true)

@@ -81,11 +81,18 @@ export class KnownSequence {
     return attached
   }
 
-  /** The engine's own method adapts the sequence again. */
+  /** The engine's own method adapts the sequence again. Does nothing where it is not attached. */
   detach(meta: BlockMeta): void {
+    if (this.#attached === null) return
     this.#attached = null
     this.tracked.adapting = false
     this.#turnTo(meta)
+  }
+
+  /** Whether another cache has it attached. */
+  get isOthers(): boolean {
+    const holder = holderOf(this.tracked.sequence)
+    return holder !== undefined && holder !== this
   }
 
   /** Whether all that is in the sequence is this tenant's, so that a prompt of theirs may find it there. */
@@ -96,9 +103,9 @@ export class KnownSequence {
   /** A prompt's tokens are in the sequence: it is the prompt's tenant's, unless it still has tokens of another. */
   claim(meta: BlockMeta): void {
     const { tracked } = this
-    if (tracked.sequence.disposed) return
-    if (tracked.sequence.nextTokenIndex === 0) this.#own(meta)
-    else if (this.isOf(meta)) this.#owner = meta
+    // What another cache's tenant evaluates next is not ours.
+    if (tracked.sequence.disposed || this.isOthers) return
+    if (this.#mayOwn(meta)) this.#own(meta)
     // It was attached for another meanwhile, for whom the next tokens are.
     if (this.#meta.tenant !== meta.tenant) tracked.disown()
   }
@@ -116,8 +123,14 @@ export class KnownSequence {
     const { tracked } = this
     this.#meta = meta
     if (tracked.sequence.disposed) return
-    if (tracked.sequence.nextTokenIndex === 0) this.#own(meta)
+    if (this.#mayOwn(meta)) this.#own(meta)
     else if (this.#owner.tenant !== meta.tenant) tracked.disown()
+  }
+
+  /** Whether nothing in the sequence is anybody else's, nor is what a step that runs now adds to it. */
+  #mayOwn(meta: BlockMeta): boolean {
+    const { sequence, busy } = this.tracked
+    return !busy && (sequence.nextTokenIndex === 0 || this.isOf(meta))
   }
 
   #own(meta: BlockMeta): void {
@@ -126,8 +139,6 @@ export class KnownSequence {
   }
 
   #emptied(): void {
-    const holder = holderOf(this.tracked.sequence)
-    // What another cache's tenant evaluates next is not ours.
-    if (holder === undefined || holder === this) this.#own(this.#meta)
+    if (!this.isOthers && this.#mayOwn(this.#meta)) this.#own(this.#meta)
   }
 }

@@ -31,6 +31,9 @@ export interface SequenceWatcher {
 const ERASE = '_eraseContextTokenRanges'
 const COPY = '_copyStateFromOtherSequence'
 
+/** What runs alone on a sequence, and what waits for that: whichever cache it is of. */
+const tails = new WeakMap<EngineSequence, Promise<unknown>>()
+
 /** One sequence of the engine under watch. */
 export class TrackedSequence {
   readonly sequence: EngineSequence
@@ -50,7 +53,6 @@ export class TrackedSequence {
   #loading = false
   #adapting = false
   #released = false
-  #tail: Promise<unknown> = Promise.resolve()
   #adapt: (...given: unknown[]) => unknown = (...given) =>
     this.sequence.adaptStateToTokens(given[0] as readonly number[], given[1] === true)
 
@@ -115,13 +117,14 @@ export class TrackedSequence {
     return this.#epoch
   }
 
-  /** Runs `work` alone: one onboard or offload of a sequence at a time. */
+  /** Runs `work` alone: one onboard or offload of a sequence at a time, of all caches that watch it. */
   async alone<T>(work: () => Promise<T>): Promise<T> {
-    const before = this.#tail
+    const before = tails.get(this.sequence)
     let end: () => void = () => undefined
-    this.#tail = new Promise<void>((resolve) => {
+    const ended = new Promise<void>((resolve) => {
       end = resolve
     })
+    tails.set(this.sequence, ended)
     await before
     try {
       return await work()
@@ -225,6 +228,8 @@ export class TrackedSequence {
       const start = Math.max(0, Math.min(range.start, range.end))
       const end = Math.max(range.start, range.end)
       if (!(start < end)) continue
+      // What moves up to there is not what was there.
+      if (this.#ownTokens !== Number.POSITIVE_INFINITY) this.#ownTokens = Math.min(this.#ownTokens, start)
       if (end >= tokenCount) cut = Math.min(cut, start)
       else if (start < tokenCount) this.#doubtFrom(start)
     }
@@ -259,18 +264,23 @@ export class TrackedSequence {
       this.#hook(name, (original) => async (...given) => {
         const ours = this.#loading
         this.#epoch++
-        if (!ours) this.#doubtfulFrom = 0
+        if (!ours) this.#noteForeign()
         try {
           const result = await original(...given)
           if (ours) this.#forgetDoubts()
           return result
         } finally {
           // It may have waited for others, after which all seemed well.
-          if (!ours && !(this.sequence.disposed || this.sequence.nextTokenIndex === 0)) this.#doubtfulFrom = 0
+          if (!ours && !(this.sequence.disposed || this.sequence.nextTokenIndex === 0)) this.#noteForeign()
           this.#epoch++
         }
       })
     }
+  }
+
+  #noteForeign(): void {
+    this.#doubtfulFrom = 0
+    if (this.#ownTokens !== Number.POSITIVE_INFINITY) this.#ownTokens = 0
   }
 
   #hookEvaluation(): void {
