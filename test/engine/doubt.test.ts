@@ -211,8 +211,27 @@ describe('the answer is the recomputed one', () => {
       await (context as unknown as { _setLoras(loras: readonly object[]): Promise<void> })._setLoras([])
       await sequence.adaptStateToTokens(prompt.slice(0, 299), false)
       expect(sequence.nextTokenIndex).toBe(0)
-      expect(cache.stats()).toMatchObject({ enabled: false, blocksStored: 4, skipped: { off: 1 } })
+      expect(cache.stats()).toMatchObject({ enabled: false, blocksStored: 256 / BLOCK, skipped: { off: 1 } })
     })
+    await context.dispose()
+  })
+})
+
+describe('who binds', () => {
+  test.each([
+    ['closed', true],
+    ['closed meanwhile', false],
+  ])('to a manager that is %s is told so, and keeps the context as it was', async (_, isClosedBefore) => {
+    const context = await createContext(model)
+    const described = await describeNodeLlamaCpp({ model, context })
+    const manager = await BlockManager.open({ ...described, host: { capacityBytes: MiB } })
+    if (isClosedBefore) await manager.close()
+    const binding = bindNodeLlamaCpp(manager, { model, context })
+    const closing = manager.close()
+    await expect(binding).rejects.toMatchObject({ code: 'ERR_KV_CLOSED', message: /block manager was closed/ })
+    await closing
+    expect(context.sequencesLeft).toBe(1)
+    expect(Object.hasOwn(context, '_setLoras')).toBe(false)
     await context.dispose()
   })
 })

@@ -2,7 +2,7 @@
  * From a manager and a context to a cache.
  */
 import { BlockManager } from '../../block-manager.js'
-import { integer, invalidValue, isKvError, optionsOf } from '../../errors.js'
+import { integer, invalidValue, isKvError, KvError, optionsOf } from '../../errors.js'
 import { MIN_SECRET_BYTES, saltOf } from '../../identity/salt.js'
 import type { ManagerOptions } from '../../options.js'
 import { AdapterWatch } from './adapter-watch.js'
@@ -48,17 +48,29 @@ function checkBind(options: BindOptions): CheckedBind {
   return { target, options: { tenant, minGainTokens, saveAt, onboardWhen } }
 }
 
+/** Throws where the manager was closed. */
+function checkManagerOpen(manager: BlockManager): void {
+  let isClosed = false
+  manager.internals.onClosing(() => {
+    isClosed = true
+  })()
+  if (isClosed) throw new KvError('ERR_KV_CLOSED', 'The block manager was closed; open a new one.')
+}
+
 async function bind(
   manager: BlockManager,
   ownsManager: boolean,
   checked: CheckedBind,
   adapters: AdapterWatch,
 ): Promise<NodeLlamaCppCache> {
+  checkManagerOpen(manager)
   const { target, options } = checked
   const { binding, completions } = manager.internals.context
   const images = new StateImages(binding, completions, IMAGES)
   try {
     const { context, reason } = await probe(manager, target, images)
+    // Nothing that was found out meanwhile is of use.
+    checkManagerOpen(manager)
     return new NodeLlamaCppCache({
       manager,
       ownsManager,
@@ -89,7 +101,8 @@ async function bind(
  * const session = new LlamaChatSession({ contextSequence: sequence })
  * ```
  * @throws KvError ERR_KV_LAYOUT_MISMATCH when the manager was opened for something else; ERR_KV_INVALID_TYPE or
- * ERR_KV_INVALID_VALUE naming the option; ERR_KV_CLOSED; ERR_KV_UNSUPPORTED for an engine without what this needs
+ * ERR_KV_INVALID_VALUE naming the option; ERR_KV_CLOSED, also when the manager is closed meanwhile; ERR_KV_UNSUPPORTED for an
+ * engine without what this needs
  */
 export async function bindNodeLlamaCpp(manager: BlockManager, options: BindOptions): Promise<NodeLlamaCppCache> {
   const checked = checkBind(options)
