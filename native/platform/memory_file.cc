@@ -1,6 +1,7 @@
 #include "platform/memory_file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,10 +9,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <utility>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "core/check.h"
 #include "platform/file_io.h"
@@ -65,8 +62,7 @@ MemoryFile::MemoryFile(MemoryFile&& other) noexcept
       file_(std::move(other.file_)),
       path_(std::move(other.path_)),
       mapping_(std::move(other.mapping_)),
-      unwritten_(std::move(other.unwritten_)),
-      unwritten_bytes_(other.unwritten_bytes_) {}
+      unwritten_(std::move(other.unwritten_)) {}
 
 MemoryFile::~MemoryFile() {
   if (file_.is_open() && kind_ == MemoryFileKind::kTemporary) ::unlink(path_.c_str());
@@ -128,31 +124,28 @@ Status MemoryFile::reserve(std::uint64_t size_bytes) {
 
 Result<std::span<std::byte>> MemoryFile::begin_write(std::uint64_t size_bytes) {
   if (Status status = reserve(size_bytes); !status.is_ok()) return status;
+  if (size_bytes == 0) return std::span<std::byte>();
   if (map(size_bytes)) return std::span(mapping_.data, size_bytes);
-  unwritten_.reset(static_cast<std::byte*>(std::malloc(size_bytes)));
-  if (unwritten_ == nullptr && size_bytes != 0) {
+  unwritten_ = Mapping();
+  if (!unwritten_.make(size_bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1)) {
     return Status(Code::kOutOfMemory, path_ + ": no memory for an image of " + std::to_string(size_bytes) + " bytes");
   }
-  unwritten_bytes_ = size_bytes;
-  return std::span(unwritten_.get(), size_bytes);
+  return std::span(unwritten_.data, size_bytes);
 }
 
 Status MemoryFile::end_write() {
-  const std::unique_ptr<std::byte, Free> bytes = std::move(unwritten_);
-  if (bytes == nullptr) return Status::ok();
-  iovec part{bytes.get(), unwritten_bytes_};
+  const Mapping bytes = std::move(unwritten_);
+  if (bytes.data == nullptr) return Status::ok();
+  iovec part{bytes.data, bytes.size_bytes};
   return write(0, {&part, 1});
 }
 
 bool MemoryFile::map(std::uint64_t size_bytes) noexcept {
 #if defined(__linux__)
-  if (kind_ != MemoryFileKind::kMemory || size_bytes == 0) return false;
+  if (kind_ != MemoryFileKind::kMemory) return false;
   if (mapping_.size_bytes < size_bytes) {
     mapping_ = Mapping();
-    void* const data = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
-    if (data == MAP_FAILED) return false;
-    mapping_.data = static_cast<std::byte*>(data);
-    mapping_.size_bytes = size_bytes;
+    if (!mapping_.make(size_bytes, MAP_SHARED, file_.get())) return false;
   }
   // A page at a time costs more than all of them at once. Best effort: they are there, and are mapped when written,
   // too.
@@ -165,8 +158,22 @@ bool MemoryFile::map(std::uint64_t size_bytes) noexcept {
 #endif
 }
 
+bool MemoryFile::Mapping::make(std::uint64_t length, int flags, int fd) noexcept {
+  void* const address = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (address == MAP_FAILED) return false;
+#if defined(__linux__)
+  // A core dump must not hold prompts.
+  static_cast<void>(::madvise(address, length, MADV_DONTDUMP));
+#endif
+  data = static_cast<std::byte*>(address);
+  size_bytes = length;
+  return true;
+}
+
 MemoryFile::Mapping::Mapping(Mapping&& other) noexcept
-    : data(std::exchange(other.data, nullptr)), size_bytes(other.size_bytes), touched_bytes(other.touched_bytes) {}
+    : data(std::exchange(other.data, nullptr)),
+      size_bytes(std::exchange(other.size_bytes, 0)),
+      touched_bytes(std::exchange(other.touched_bytes, 0)) {}
 
 MemoryFile::Mapping& MemoryFile::Mapping::operator=(Mapping&& other) noexcept {
   std::swap(data, other.data);
@@ -176,17 +183,11 @@ MemoryFile::Mapping& MemoryFile::Mapping::operator=(Mapping&& other) noexcept {
 }
 
 MemoryFile::Mapping::~Mapping() {
-#if defined(__linux__)
   if (data != nullptr) ::munmap(data, size_bytes);
-#endif
-}
-
-void MemoryFile::Free::operator()(std::byte* memory) const noexcept {
-  std::free(memory);
 }
 
 void MemoryFile::clear() noexcept {
-  unwritten_.reset();
+  unwritten_ = Mapping();
   mapping_.touched_bytes = 0;
   static_cast<void>(retried([&] { return ::ftruncate(file_.get(), 0); }));
 }

@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 
@@ -49,7 +48,7 @@ class MemoryFile {
   [[nodiscard]] Status reserve(std::uint64_t size_bytes);
   // The bytes of the file, which becomes exactly that long, to be written all of them; what they hold before says
   // nothing. Nobody else may have the file open until end_write(). Pages that were written before cost nothing. Where
-  // the file cannot be mapped it is memory of its own. Fails as reserve() does.
+  // the file cannot be mapped it is memory of its own. No part of a core dump. Fails as reserve() does.
   [[nodiscard]] Result<std::span<std::byte>> begin_write(std::uint64_t size_bytes);
   // What was written is in the file. Fails as write() does.
   [[nodiscard]] Status end_write();
@@ -66,27 +65,24 @@ class MemoryFile {
   // Whether the first `size_bytes` of the file can be written in place.
   [[nodiscard]] bool map(std::uint64_t size_bytes) noexcept;
 
-  // Bytes of the file in this process's memory.
+  // Memory that the system gave, until this goes.
   struct Mapping {
     Mapping() = default;
     Mapping(Mapping&& other) noexcept;
     Mapping& operator=(Mapping&& other) noexcept;
     ~Mapping();
+    // Whether there was room for it. Nothing was made before.
+    [[nodiscard]] bool make(std::uint64_t length, int flags, int fd) noexcept;
     std::byte* data = nullptr;
     std::uint64_t size_bytes = 0;
-    std::uint64_t touched_bytes = 0;  // whose pages are there
-  };
-  struct Free {
-    void operator()(std::byte* memory) const noexcept;
+    std::uint64_t touched_bytes = 0;  // of the file, whose pages are there
   };
 
   MemoryFileKind kind_;
   FileDescriptor file_;
   std::string path_;
-  Mapping mapping_;
-  // Between begin_write() and end_write(), where there is no mapping.
-  std::unique_ptr<std::byte, Free> unwritten_;
-  std::uint64_t unwritten_bytes_ = 0;
+  Mapping mapping_;    // of the file
+  Mapping unwritten_;  // between begin_write() and end_write(), where the file cannot be mapped
 };
 
 }  // namespace kvtier

@@ -271,8 +271,10 @@ class Writer {
 Status check_memory(const MemoryFile& file, std::uint64_t size_bytes) {
   const Result<std::uint64_t> present = file.size();
   if (!present.is_ok()) return present.status();
-  if (file.kind() != MemoryFileKind::kMemory || size_bytes <= present.value()) return Status::ok();
-  return check_room(size_bytes - present.value(), system_memory().available_bytes);
+  // What a temporary file has is not where its state is put together.
+  const std::uint64_t there = file.kind() == MemoryFileKind::kMemory ? present.value() : 0;
+  if (size_bytes <= there) return Status::ok();
+  return check_room(size_bytes - there, system_memory().available_bytes);
 }
 
 Result<WrittenState> write_parts(MemoryFile& file, const ImageShape& shape, std::span<const std::uint32_t> tokens,

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -149,6 +151,45 @@ TEST_CASE("what is written at once is in the file, whatever it held and whoever 
     }
   }
 }
+
+TEST_CASE("a file that is moved while it is written has what was written") {
+  for (const MemoryFileKind kind : kKinds) {
+    MemoryFile before = make(kind);
+    const auto bytes = before.begin_write(100);
+    REQUIRE(bytes.is_ok());
+    MemoryFile file = std::move(before);
+    std::memset(bytes.value().data(), 'x', 100);
+    REQUIRE(file.end_write().is_ok());
+    CHECK(text_of(file) == std::string(100, 'x'));
+    const auto again = file.begin_write(90);
+    REQUIRE(again.is_ok());
+    std::memset(again.value().data(), 'y', 90);
+    REQUIRE(file.end_write().is_ok());
+    CHECK(text_of(file) == std::string(90, 'y'));
+  }
+}
+
+#if defined(__linux__)
+TEST_CASE("a core dump holds nothing of what is written at once") {
+  for (const MemoryFileKind kind : kKinds) {
+    MemoryFile file = make(kind);
+    const auto bytes = file.begin_write(300'000);
+    REQUIRE(bytes.is_ok());
+    std::ifstream maps("/proc/self/smaps");
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes.value().data());
+    bool is_here = false;
+    std::string flags;
+    for (std::string line; flags.empty() && std::getline(maps, line);) {
+      std::uintptr_t begin = 0;
+      std::uintptr_t end = 0;
+      if (std::sscanf(line.c_str(), "%zx-%zx ", &begin, &end) == 2) is_here = begin <= address && address < end;
+      if (is_here && line.starts_with("VmFlags:")) flags = line;
+    }
+    CHECK_MESSAGE(flags.find(" dd") != std::string::npos, flags);
+    REQUIRE(file.end_write().is_ok());
+  }
+}
+#endif
 
 TEST_CASE("a write at once that fails is a status, and the next one is whole") {
   const FaultsEnd end;
