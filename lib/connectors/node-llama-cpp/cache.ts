@@ -233,8 +233,8 @@ export class NodeLlamaCppCache {
   }
 
   /**
-   * Detaches every sequence, after what is being saved or written was; an onboard that is under way brings nothing. The
-   * context and the model stay open, and so does the manager unless it was opened with the cache.
+   * Detaches every sequence, after what is being saved or written was; an onboard that has not ended by then brings
+   * nothing. The context and the model stay open, and so does the manager unless it was opened with the cache.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close()
@@ -319,7 +319,8 @@ export class NodeLlamaCppCache {
     entry.claim(meta)
     if (attached === null) return { ...found, tokens: have }
     attached.last = { ...found, tokens: have, promptTokens: tokens.length, kept }
-    await this.#stopAtBoundary(entry, tokens)
+    // Not for whoever has it now.
+    if (entry.attached === attached) await this.#stopAtBoundary(entry, tokens)
     return { ...found, tokens: sequence.nextTokenIndex }
   }
 

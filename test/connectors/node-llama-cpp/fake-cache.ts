@@ -64,13 +64,14 @@ export interface FakeCache {
   readonly told: string[]
 }
 
-/** A cache over `sequence`, which brings whatever is held. */
+/** A cache over `sequence`, which brings whatever is held; of a state that comes back only where it was saved, or any. */
 export function fakeCache(
   manager: BlockManager,
   sequence: FakeSequence,
   changes: Partial<CacheDefaults> = {},
+  needsBoundaries = false,
 ): FakeCache {
-  const context = contextOf(manager, sequence)
+  const context = { ...contextOf(manager, sequence), needsBoundaries }
   const cache = new NodeLlamaCppCache({
     manager,
     ownsManager: false,

@@ -105,6 +105,22 @@ describe('a sequence that another cache takes over', () => {
   })
 })
 
+test('what was detached while its prompt was looked up is not evaluated for it', async () => {
+  await withManager({}, async (manager) => {
+    const sequence = new FakeSequence()
+    const { cache } = fakeCache(manager, sequence, {}, true)
+    const attachment = cache.attach(sequence)
+    const asking = sequence.adaptStateToTokens(whole)
+    attachment.detach()
+    await asking
+    expect([sequence.nextTokenIndex, cache.stats().boundaryStops]).toEqual([0, 0])
+    cache.attach(sequence)
+    await sequence.adaptStateToTokens(whole)
+    expect([sequence.nextTokenIndex, cache.stats().boundaryStops]).toEqual([24, 1])
+    await cache.close()
+  })
+})
+
 describe('a tenant', () => {
   const tenants = ['alice', 'bob']
 
