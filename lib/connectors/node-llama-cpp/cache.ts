@@ -63,6 +63,8 @@ export class NodeLlamaCppCache {
     this.#context = parts.context
     this.#options = parts.options
     this.#health = new Health(parts.manager, parts.adapters, parts.reason)
+    const { images } = parts
+    if (images !== null) this.#health.events.on('disabled', () => this.#inBackground(images.keepNone()))
   }
 
   /** What keeps the blocks; null where this engine's state cannot be cut into blocks. */

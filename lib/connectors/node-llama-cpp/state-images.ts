@@ -76,7 +76,7 @@ export class StateImages {
   readonly #binding: Binding
   readonly #completions: Completions
   readonly #free: StateImage[] = []
-  readonly #most: number
+  #most: number
   #closed = false
 
   /** @param most - how many that were put together are kept while nobody uses them */
@@ -99,15 +99,21 @@ export class StateImages {
     return await this.#use(image, work, () => this.#hasRoomFor(image))
   }
 
-  /** Gives back what nobody uses; what is in use is given back after it. */
+  /** Gives back what nobody uses, and from now on what is in use after it. */
+  async keepNone(): Promise<void> {
+    this.#most = 0
+    await Promise.all(this.#free.splice(0).map((image) => image.close()))
+  }
+
+  /** Lets nobody have any more. What is in use is given back after it. */
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.#free.splice(0).map((image) => image.close()))
+    await this.keepNone()
   }
 
   #hasRoomFor(image: StateImage): boolean {
     const bytes = this.#free.reduce((sum, { sizeBytes }) => sum + sizeBytes, image.sizeBytes)
-    return !this.#closed && this.#free.length < this.#most && bytes <= MOST_KEPT_BYTES
+    return this.#free.length < this.#most && bytes <= MOST_KEPT_BYTES
   }
 
   #checkOpen(): void {

@@ -242,11 +242,15 @@ describe('a cache is off', () => {
   test('once its manager is closed, says so once, and lets prompts be computed', async () => {
     await withManager({}, async (manager) => {
       const sequence = new FakeSequence()
-      const { cache, told } = fakeCache(manager, sequence)
+      const { cache, told, images } = fakeCache(manager, sequence)
+      const keepNone = vi.spyOn(images, 'keepNone')
       cache.attach(sequence)
       await sequence.evaluateWithoutGeneratingNewTokens(whole.slice(0, 8))
       // A save is due.
+      expect(keepNone).not.toHaveBeenCalled()
       const closing = manager.close({ flush: false })
+      // Nobody will need them again.
+      expect(keepNone).toHaveBeenCalledOnce()
       expect(cache.stats()).toMatchObject({ enabled: false, reason: 'The block manager was closed.' })
       await Promise.all([closing, cache.idle()])
       for (const kept of [8, 16]) {

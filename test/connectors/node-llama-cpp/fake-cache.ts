@@ -44,6 +44,7 @@ export function contextOf(
     images: {
       toSave: <T>(work: (each: StateImage) => Promise<T>) => work(image),
       toBuild: <T>(work: (each: StateImage) => Promise<T>) => work(image),
+      keepNone: async () => undefined,
       close: async () => undefined,
     } as unknown as StateImages,
     kinds: ['attention'],
@@ -62,6 +63,7 @@ export interface FakeCache {
   readonly cache: NodeLlamaCppCache
   /** Every event, as its name and what it says. */
   readonly told: string[]
+  readonly images: StateImages
 }
 
 /** A cache over `sequence`, which brings whatever is held; of a state that comes back only where it was saved, or any. */
@@ -85,5 +87,5 @@ export function fakeCache(
   const told: string[] = []
   cache.on('disabled', ({ reason }) => told.push(`disabled: ${reason}`))
   cache.on('failed', ({ what, code, message }) => told.push(`failed: ${what}: ${code}: ${message}`))
-  return { cache, told }
+  return { cache, told, images: context.images }
 }

@@ -37,6 +37,20 @@ test('images that are put together are kept between requests, as many as were as
   expect(open()).toBe(0)
 })
 
+test('none are kept once nobody will need them again, and who still does gets one', async () => {
+  const { images, open } = imagesOf()
+  await images.toBuild(async () => undefined)
+  await images.toBuild(async () => {
+    await images.toBuild(async () => undefined)
+    expect(open()).toBe(2)
+    await images.keepNone()
+    expect(open()).toBe(1)
+  })
+  expect(open()).toBe(0)
+  await images.toBuild(async () => expect(open()).toBe(1))
+  expect(open()).toBe(0)
+})
+
 test('one that the engine writes is none of the kept ones, and given back at once', async () => {
   const { images, open } = imagesOf()
   let kept: StateImage | undefined
