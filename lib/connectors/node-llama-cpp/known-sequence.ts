@@ -127,10 +127,10 @@ export class KnownSequence {
     else if (this.#owner.tenant !== meta.tenant) tracked.disown()
   }
 
-  /** Whether nothing in the sequence is anybody else's, nor is what a step that runs now adds to it. */
+  /** Whether nothing in the sequence is anybody else's, nor is what was begun before and still comes. */
   #mayOwn(meta: BlockMeta): boolean {
-    const { sequence, busy } = this.tracked
-    return !busy && (sequence.nextTokenIndex === 0 || this.isOf(meta))
+    const { sequence, changing } = this.tracked
+    return !changing && (sequence.nextTokenIndex === 0 || this.isOf(meta))
   }
 
   #own(meta: BlockMeta): void {

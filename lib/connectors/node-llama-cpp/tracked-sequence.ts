@@ -48,6 +48,8 @@ export class TrackedSequence {
   readonly #evaluations = new Set<object>()
   /** Steps of evaluations that run now. */
   #steps = 0
+  /** Loads and copies of states that run now. */
+  #replacements = 0
   #epoch = 0
   /** True while the engine's load is being called by us, and at no other time: another caller's may come before it ends. */
   #loading = false
@@ -105,6 +107,11 @@ export class TrackedSequence {
   /** Whether a step of an evaluation runs now: the engine's state is its own until that has ended. */
   get busy(): boolean {
     return this.#steps > 0
+  }
+
+  /** Whether tokens may still come of what was begun before: a step of an evaluation, a state. */
+  get changing(): boolean {
+    return this.#steps > 0 || this.#replacements > 0
   }
 
   /** Whether the hooks were taken away: what becomes of the sequence is not seen any more. */
@@ -265,11 +272,13 @@ export class TrackedSequence {
         const ours = this.#loading
         this.#epoch++
         if (!ours) this.#noteForeign()
+        this.#replacements++
         try {
           const result = await original(...given)
           if (ours) this.#forgetDoubts()
           return result
         } finally {
+          this.#replacements--
           // It may have waited for others, after which all seemed well.
           if (!ours && !(this.sequence.disposed || this.sequence.nextTokenIndex === 0)) this.#noteForeign()
           this.#epoch++

@@ -162,6 +162,22 @@ describe('a tenant', () => {
     })
   })
 
+  test('does not find a state that was being loaded for another when it was attached', async () => {
+    await withCache(async ({ sequence, cache }) => {
+      cache.attach(sequence, { tenant: 'alice' })
+      const gate = sequence.hold('load')
+      sequence.loads = foreign
+      const loading = sequence.loadStateFromFile()
+      await gate.reached
+      cache.detach(sequence)
+      const bob = cache.attach(sequence, { tenant: 'bob' })
+      gate.open()
+      await loading
+      await sequence.adaptStateToTokens(foreign)
+      expect(bob.last?.kept).toBe(0)
+    })
+  })
+
   test('who comes back while the evaluation of another runs does not get its tokens', async () => {
     await withCache(async ({ manager, sequence, cache }) => {
       cache.attach(sequence, { tenant: 'alice' })
