@@ -10,14 +10,15 @@ namespace {
 // What is that much slower counts as equally fast.
 constexpr double kEqualShare = 0.97;
 
-// "4.25 GB/s", with three digits that count.
+// "4.25", with three digits that count, but no more than five after the point. By hand: the library's functions write
+// what the process's locale has in the point's place.
 std::string gigabytes(double per_second) {
-  int decimals = 2;
-  for (double limit = 10; per_second >= limit && decimals > 0; limit *= 10) --decimals;
-  const double scale = std::pow(10.0, decimals);
-  std::string digits = std::to_string(std::round(per_second * scale) / scale);
-  digits.resize(digits.find('.') + (decimals == 0 ? 0U : static_cast<std::size_t>(decimals) + 1U));
-  return digits;
+  std::size_t decimals = 0;
+  for (double scaled = per_second; scaled < 100 && decimals < 5; scaled *= 10) ++decimals;
+  std::string digits = std::to_string(std::llround(per_second * std::pow(10.0, static_cast<double>(decimals))));
+  if (decimals == 0) return digits;
+  if (digits.size() <= decimals) digits.insert(0, decimals + 1 - digits.size(), '0');
+  return digits.insert(digits.size() - decimals, 1, '.');
 }
 
 std::string name_of(DirectLoad load, const DirectFigures& figures) {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <clocale>
 #include <string>
 
 using namespace kvtier;
@@ -35,7 +36,28 @@ TEST_CASE("direct choice: the reason has both figures of each load that does not
         "the way through host memory was faster: 6.10 against 4.20 GB/s for one block of 128 KiB");
   CHECK(why_staged(figures_of({9, 7}, {9.994, 12.34}, {0.0421, 123.5})) ==
         "the way through host memory was faster: 12.3 against 9.99 GB/s for a run of 2048 KiB, "
-        "124 against 0.04 GB/s for a run into scattered slots");
+        "124 against 0.0421 GB/s for a run into scattered slots");
+}
+
+TEST_CASE(
+    "direct choice: figures of slow disks can be told from each other, and none is without a digit before the point") {
+  CHECK(why_staged(figures_of({0.0098, 0.0121}, {0.123, 0.5}, {0.000001, 0.99949})) ==
+        "the way through host memory was faster: 0.0121 against 0.00980 GB/s for one block of 128 KiB, "
+        "0.500 against 0.123 GB/s for a run of 2048 KiB, 0.999 against 0.00000 GB/s for a run into scattered slots");
+}
+
+TEST_CASE("direct choice: a process whose locale has a decimal comma gets the same reason") {
+  const std::string before = std::setlocale(LC_NUMERIC, nullptr);
+  bool has_comma = false;
+  for (const char* name : {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "de_DE", "fr_FR"}) {
+    has_comma = has_comma || std::setlocale(LC_NUMERIC, name) != nullptr;
+  }
+  const std::string reason = why_staged(figures_of({4.2, 6.104}, {9, 7}, {2, 123.5}));
+  std::setlocale(LC_NUMERIC, before.c_str());
+  if (!has_comma) MESSAGE("no locale with a decimal comma is installed");
+  CHECK(reason ==
+        "the way through host memory was faster: 6.10 against 4.20 GB/s for one block of 128 KiB, "
+        "124 against 2.00 GB/s for a run into scattered slots");
 }
 
 TEST_CASE("direct choice: where a run has one block the reason names it once") {
