@@ -67,7 +67,10 @@ export interface Counters {
 export interface ManagerStats {
   readonly counters: Readonly<Counters>
   readonly tiers: { readonly device: TierStats; readonly host: TierStats; readonly disk: TierStats }
-  /** Milliseconds that opening the disk tier took: preallocation, reading the table, adopting it. 0 without one. */
+  /**
+   * Milliseconds that opening the disk tier took: preallocation, trying and measuring direct transfers to a GPU, reading
+   * the table, adopting it. 0 without one.
+   */
   readonly diskOpenMs: number
   /**
    * Which loads go directly from the disk to a GPU where they leave no copy in host memory, how fast both ways are, and why

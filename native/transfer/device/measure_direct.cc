@@ -4,7 +4,9 @@
 #include <array>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -70,13 +72,44 @@ double median(std::vector<double>& values) {
   return *middle;
 }
 
+// Registered, and where it is.
+void keep_for_ever(std::unique_ptr<const PinnedMemory> memory) {
+  static std::mutex mutex;  // guards the one below
+  static auto& kept = *new std::vector<std::unique_ptr<const PinnedMemory>>();
+  const std::lock_guard guard(mutex);
+  kept.push_back(std::move(memory));
+}
+
+// When a measurement is to end, at the latest.
+struct Limits {
+  Clock::time_point budget;
+  Clock::time_point give_up;
+  unsigned give_up_ms = 0;
+  unsigned rounds = 1;
+
+  [[nodiscard]] static Limits of(const DirectMeasureOptions& options) noexcept {
+    const Clock::time_point now = Clock::now();
+    return {.budget = now + std::chrono::milliseconds(options.budget_ms),
+            .give_up = now + std::chrono::milliseconds(options.give_up_ms),
+            .give_up_ms = options.give_up_ms,
+            .rounds = std::clamp(options.rounds, 1U, kMostRounds)};
+  }
+  // Between any two steps, for a slow disk may take long for each of them.
+  [[nodiscard]] Status check() const {
+    if (Clock::now() < give_up) return Status::ok();
+    return Status(Code::kDeadline, std::to_string(give_up_ms) + " ms were not enough for it");
+  }
+};
+
 // Both ways, over one scratch file.
 class Bench {
  public:
-  Bench(DeviceLink& link, const DirectScratch& scratch, const Shape& shape, std::span<std::byte> host)
+  Bench(DeviceLink& link, const DirectScratch& scratch, const Shape& shape, const Limits& limits,
+        std::span<std::byte> host)
       : link_(link),
         scratch_(scratch),
         shape_(shape),
+        limits_(limits),
         host_(host),
         block_{.parts = 1,
                .layers = 1,
@@ -87,6 +120,7 @@ class Bench {
   // Extents that were never written are not read from the disk.
   [[nodiscard]] Status write_file() {
     for (std::uint32_t region = 0; region < shape_.regions; ++region) {
+      if (Status status = limits_.check(); !status.is_ok()) return status;
       fill_random(host_, static_cast<std::uint64_t>(Clock::now().time_since_epoch().count()));
       for (std::uint32_t i = 0; i < shape_.blocks; ++i) {
         written_.push_back(checksum_of(i, region * shape_.blocks + i));
@@ -96,15 +130,15 @@ class Bench {
     return Status::ok();
   }
 
-  [[nodiscard]] Status run(const DirectMeasureOptions& options, Clock::time_point deadline) {
-    const unsigned rounds = std::clamp(options.rounds, 1U, kMostRounds);
+  [[nodiscard]] Status run() {
     // The first round warms up and does not count.
-    for (unsigned round = 0; round <= rounds; ++round) {
-      if (round > 1 && Clock::now() >= deadline) break;
+    for (unsigned round = 0; round <= limits_.rounds; ++round) {
+      if (round > 1 && Clock::now() >= limits_.budget) break;
       for (const DirectLoad kind : kLoads) {
         if (shape_.blocks == 1 && kind != DirectLoad::kBlock) continue;
         // Who is first changes.
         for (const bool directly : {round % 2 == 0, round % 2 != 0}) {
+          if (Status status = limits_.check(); !status.is_ok()) return status;
           const Result<double> seconds = time(next_load(kind), directly);
           if (!seconds.is_ok()) return seconds.status();
           if (round > 0) seconds_[static_cast<std::size_t>(kind)][directly ? 1 : 0].push_back(seconds.value());
@@ -194,6 +228,7 @@ class Bench {
   DeviceLink& link_;
   const DirectScratch& scratch_;
   const Shape shape_;
+  const Limits limits_;
   const std::span<std::byte> host_;
   const GroupShape block_;
   std::vector<Checksum> written_;  // by block of the file
@@ -208,7 +243,7 @@ class Bench {
 Result<DirectFigures> measure_direct(const CufileDriver& driver, DeviceLink& link, int directory,
                                      const std::string& path, std::uint64_t slot_stride,
                                      const DirectMeasureOptions& options) {
-  const Clock::time_point deadline = Clock::now() + std::chrono::milliseconds(options.budget_ms);
+  const Limits limits = Limits::of(options);
   const std::shared_ptr<const CudaContext>& context = link.context();
   if (link.verifier() == nullptr) return Status(Code::kUnsupported, "no kernel of kvtier's runs on this device");
   const auto current = CurrentContext::enter(*context);
@@ -217,20 +252,27 @@ Result<DirectFigures> measure_direct(const CufileDriver& driver, DeviceLink& lin
   auto buffer = HostBuffer::allocate(shape.run_bytes(), {.prefault = false});
   if (!buffer.is_ok()) return buffer.status();
   const auto memory = std::make_shared<HostBuffer>(std::move(buffer).value());
-  const auto pinned = PinnedMemory::make(context, memory, shape.run_bytes(), shape.block_bytes,
-                                         {.first_part_bytes = shape.run_bytes(), .part_bytes = shape.run_bytes()});
+  auto pinned = PinnedMemory::make(context, memory, shape.run_bytes(), shape.block_bytes,
+                                   {.first_part_bytes = shape.run_bytes(), .part_bytes = shape.run_bytes()});
   if (!pinned.is_ok()) return pinned.status();
 
   DirectFigures figures;
+  const auto use = [&](const DirectScratch& scratch) {
+    Bench bench(link, scratch, shape, limits, {memory->data(), shape.run_bytes()});
+    Status measured = bench.write_file();
+    if (measured.is_ok()) measured = bench.run();
+    if (measured.is_ok()) {
+      figures = bench.figures();
+      return measured;
+    }
+    // Copies that were queued before the failure read the host memory. What cannot be waited for keeps it for ever; on
+    // a device that is lost nothing is copied any more.
+    const Status settled = scratch.memory.settle();
+    if (!settled.is_ok() && settled.code() != Code::kDeviceLost) keep_for_ever(std::move(pinned).value());
+    return measured;
+  };
   Status status = with_direct_scratch(driver, context, directory, path,
-                                      {.file_bytes = shape.file_bytes(), .device_bytes = shape.run_bytes()},
-                                      [&](const DirectScratch& scratch) {
-                                        Bench bench(link, scratch, shape, {memory->data(), shape.run_bytes()});
-                                        Status measured = bench.write_file();
-                                        if (measured.is_ok()) measured = bench.run(options, deadline);
-                                        if (measured.is_ok()) figures = bench.figures();
-                                        return measured;
-                                      });
+                                      {.file_bytes = shape.file_bytes(), .device_bytes = shape.run_bytes()}, use);
   if (!status.is_ok()) return status;
   return figures;
 }

@@ -17,13 +17,14 @@ struct DirectMeasureOptions {
                                                       // at least 4 MiB, and a file of twice to four times a load
   unsigned rounds = 9;                                // that count, after one that does not
   unsigned budget_ms = 200;                           // later no further round is begun, but for the first that counts
+  unsigned give_up_ms = 2000;                         // later nothing more is written or loaded, and there is no figure
 };
 
 // Loads blocks of that stride from a scratch file of its own in the directory, of each kind of load, in turns by cuFile
 // with a checksum made by the GPU, and by direct reads into registered memory with a checksum made by the CPU and
 // copies; the figures are the medians. What comes is compared with what was written. Precondition: verify_direct() said
-// that direct transfers work there. Fails where one of the ways does, and where memory or the file cannot be had; the
-// file is gone in any case.
+// that direct transfers work there. Fails where one of the ways does, where memory or the file cannot be had, and with
+// kDeadline where a disk is too slow; the file is gone in any case. It waits for a disk or a GPU that hangs.
 [[nodiscard]] Result<DirectFigures> measure_direct(const CufileDriver& driver, DeviceLink& link, int directory,
                                                    const std::string& path, std::uint64_t slot_stride,
                                                    const DirectMeasureOptions& options = {});

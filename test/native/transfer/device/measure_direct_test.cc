@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <numeric>
+#include <thread>
 
 #include "native/platform/cufile/cufile_world.h"
 #include "native/storage/slab/slab_rig.h"
@@ -20,7 +21,8 @@ constexpr std::uint64_t kStride = 8 << 10;
 // No test depends on the time that it takes.
 constexpr unsigned kNoLimit = 600'000;
 // Two runs of eight blocks.
-constexpr DirectMeasureOptions kSmall{.most_bytes = 64 << 10, .rounds = 1, .budget_ms = kNoLimit};
+constexpr DirectMeasureOptions kSmall{
+    .most_bytes = 64 << 10, .rounds = 1, .budget_ms = kNoLimit, .give_up_ms = kNoLimit};
 
 // A disk whose every call can be spoilt.
 class SpoiltIo final : public FileIo {
@@ -58,7 +60,7 @@ class SpoiltIo final : public FileIo {
 
 // A machine, a GPU in use and a folder, and what has to be as it was after a measurement.
 struct Rig {
-  Rig() : world("lateness_us=0") {
+  explicit Rig(const char* settings = "lateness_us=0") : world(settings) {
     directory = ::open(folder.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     REQUIRE(directory >= 0);
     auto made = DeviceLink::get(world.primary);
@@ -117,7 +119,7 @@ TEST_CASE("direct measurement: both ways take turns over a file that was written
   SpoiltIo io;
   const slab_rig::ScopedFileIo scoped(io);
   const std::uint64_t copies = rig.world.sim.calls("cuMemcpyHtoDAsync");
-  REQUIRE(rig.measure({.most_bytes = 64 << 10, .rounds = 3, .budget_ms = kNoLimit}).is_ok());
+  REQUIRE(rig.measure({.most_bytes = 64 << 10, .rounds = 3, .budget_ms = kNoLimit, .give_up_ms = kNoLimit}).is_ok());
   CHECK(io.writes == 4);
   CHECK(io.written_bytes == 4 * 64 << 10);
   // Four rounds, the first of which does not count: a block, a run, and eight blocks each by itself.
@@ -129,10 +131,22 @@ TEST_CASE("direct measurement: both ways take turns over a file that was written
 
 TEST_CASE("direct measurement: no further round is begun when the time is over, but one counts") {
   const Rig rig;
-  const auto figures = rig.measure({.most_bytes = 64 << 10, .rounds = 50, .budget_ms = 0});
+  const auto figures = rig.measure({.most_bytes = 64 << 10, .rounds = 50, .budget_ms = 0, .give_up_ms = kNoLimit});
   REQUIRE(figures.is_ok());
   for (const DirectFigure& load : figures.value().loads) CHECK(load.is_measured());
   CHECK(rig.world.file.calls("cuFileRead") == 2 * (1 + 1 + 8));
+}
+
+TEST_CASE("direct measurement: a disk that is too slow is left alone before all is written, and says so") {
+  const Rig rig;
+  SpoiltIo io;
+  const slab_rig::ScopedFileIo scoped(io);
+  const auto figures = rig.measure({.most_bytes = 64 << 10, .rounds = 9, .budget_ms = kNoLimit, .give_up_ms = 0});
+  CHECK(figures.status().code() == Code::kDeadline);
+  CHECK(has(figures.status().message(), "0 ms were not enough"));
+  CHECK(io.writes == 0);
+  CHECK(rig.world.file.calls("cuFileRead") == 0);
+  rig.check_nothing_left();
 }
 
 TEST_CASE("direct measurement: a run is what an operation reads at most, and memory and file are bounded") {
@@ -140,13 +154,13 @@ TEST_CASE("direct measurement: a run is what an operation reads at most, and mem
   SpoiltIo io;
   const slab_rig::ScopedFileIo scoped(io);
   // 21 blocks of 96 KiB are a run of less than 2 MiB.
-  const auto runs = rig.measure({.rounds = 1, .budget_ms = kNoLimit}, 96 << 10);
+  const auto runs = rig.measure({.rounds = 1, .budget_ms = kNoLimit, .give_up_ms = kNoLimit}, 96 << 10);
   REQUIRE(runs.is_ok());
   CHECK(runs.value().run_bytes == std::uint64_t{21} * (96 << 10));
   CHECK(io.written_bytes == 4 * runs.value().run_bytes);
   io.written_bytes = 0;
   const std::uint64_t reads = rig.world.file.calls("cuFileRead");
-  const auto large = rig.measure({.rounds = 1, .budget_ms = kNoLimit}, 64 << 20);
+  const auto large = rig.measure({.rounds = 1, .budget_ms = kNoLimit, .give_up_ms = kNoLimit}, 64 << 20);
   REQUIRE(large.is_ok());
   CHECK(large.value().block_bytes == 8 << 20);
   CHECK(large.value().run_bytes == 8 << 20);
@@ -163,6 +177,19 @@ TEST_CASE("direct measurement: what a killed process left is removed") {
   const Rig rig;
   std::ofstream(rig.folder.path() + "/" + kDirectTestFile) << "left behind";
   CHECK(rig.measure().is_ok());
+  rig.check_nothing_left();
+}
+
+TEST_CASE("direct measurement: two in one directory at once take no file from each other") {
+  const Rig rig;
+  std::vector<Status> failures(2);
+  const auto measure = [&](Status& failure) {
+    for (int round = 0; round < 5 && failure.is_ok(); ++round) failure = rig.measure().status();
+  };
+  std::thread other([&] { measure(failures[1]); });
+  measure(failures[0]);
+  other.join();
+  for (const Status& failure : failures) CHECK_MESSAGE(failure.is_ok(), failure.message());
   rig.check_nothing_left();
 }
 
@@ -262,5 +289,19 @@ TEST_CASE("direct measurement: whichever call of the driver fails, nothing stays
     break;
   }
   CHECK(failures > 20);
+}
+
+TEST_CASE("direct measurement: copies that cannot be waited for keep the memory that they read") {
+  const Rig rig("lateness_us=20000");
+  const sim::SimDriver& driver = rig.world.sim;
+  // The first wait is for the checksum of what came directly, the second for the first copy from host memory.
+  driver.fail_call("cuStreamSynchronize", 2, static_cast<int>(cuda::Error::kUnknown), 0);
+  const Status status = rig.measure().status();
+  driver.fail_nothing();
+  CHECK(has(status.message(), "cuStreamSynchronize"));
+  CHECK(rig.folder.entries() == 0);
+  CHECK(rig.world.file.count("handles") == 0);
+  CHECK(rig.world.file.count("buffers") == 0);
+  // The world sees to it that nothing which is queued touches memory that has gone.
 }
 #endif
