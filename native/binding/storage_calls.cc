@@ -100,9 +100,10 @@ DirectReport open_direct(const DirectWish& wish, const StoreDirectory& directory
   DirectReport report;
   Status status = try_direct(cufile, wish, directory);
   if (status.is_ok()) report = choose_loads(cufile, wish, directory, slab.info().slot_stride);
+  // The GPU's memory last: it stays registered, and nothing that may fail comes after it.
   if (report.choice != kNeverDirect) {
-    status = wish.device->enable_direct(cufile);
-    if (status.is_ok()) status = slab.open_direct(cufile);
+    status = slab.open_direct(cufile);
+    if (status.is_ok()) status = wish.device->enable_direct(cufile);
   }
   if (status.is_ok()) return report;
   report.choice = kNeverDirect;

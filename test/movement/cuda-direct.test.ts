@@ -101,3 +101,14 @@ test('not where it does not work, which says why', async () => {
   )
   expect(said).toMatchObject({ available: false, reason: expect.stringContaining('were tried and do not work: ') })
 })
+
+test('not where the memory cannot be registered, which says why', async () => {
+  // The first registration is the trial's, of memory of its own.
+  const { said, copies } = await loadFromDisk({ gpuDirect: 'always' }, undefined, () =>
+    sim.failCall('cuMemGetAddressRange', 2, 2, 1),
+  )
+  const load = { direct: false, ...NOT_MEASURED }
+  const reason = expect.stringContaining('cuMemGetAddressRange')
+  expect(said).toEqual({ available: false, reason, block: load, run: load, scattered: load })
+  expect(copies).toBeGreaterThan(0)
+})
