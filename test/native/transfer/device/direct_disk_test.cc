@@ -63,6 +63,15 @@ struct DirectRig {
   [[nodiscard]] TransferRequest store_from_device() const {
     return rig->request(TransferPath::kMemoryToSlab, rig->device, rig->disk, 0, kBlocks);
   }
+  // A byte of a slot on disk changes.
+  void spoil_slot(std::uint32_t slot) const {
+    for (const auto& entry : std::filesystem::directory_iterator(directory->path())) {
+      if (entry.path().extension() != ".slab") continue;
+      std::fstream slab(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      slab.seekp(static_cast<std::streamoff>(slot * rig->options.shape.slot_stride() + 99));
+      slab.put('x');
+    }
+  }
   // A load that waits for what the stream computes, which is held.
   [[nodiscard]] std::uint32_t start_load_behind(ProducerStream& engine) const {
     engine.hold();
@@ -173,19 +182,40 @@ TEST_CASE("blocks go from a device to disk directly, with the checksum that the 
 TEST_CASE("a block whose bytes changed on disk is a miss, and the others arrive") {
   DirectRig direct;
   direct.store();
-  const std::uint64_t stride = direct.rig->options.shape.slot_stride();
-  for (const auto& entry : std::filesystem::directory_iterator(direct.directory->path())) {
-    if (entry.path().extension() != ".slab") continue;
-    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(4 * stride + 99));
-    file.put('x');
-  }
+  direct.spoil_slot(4);
   const Reports::Entry entry = direct.rig->run(direct.load());
   for (std::uint32_t i = 0; i < kBlocks; ++i) {
     CHECK(code_of(entry.outcomes[i]) == (i == 4 ? Code::kChecksum : Code::kOk));
   }
   CHECK(direct.file.calls("cuFileRead") > 0);
   CHECK(direct.rig->right(direct.rig->device, 0, kBlocks) == kBlocks - 1);
+}
+
+TEST_CASE("a load that goes both ways is ready when all of it is verified, and not at all when a block is wrong") {
+  const DirectRig direct({.kind = LayoutKind::kContiguous}, {false, false, true});
+  // Sixteen blocks, into as many pieces, are one operation; the three after the gap are another, through host memory.
+  constexpr std::uint32_t kGap = 16;
+  const auto load = [&] {
+    TransferRequest request = direct.load();
+    request.moves.erase(request.moves.begin() + kGap);
+    request.hashes.erase(request.hashes.begin() + kGap);
+    auto made = ReadyEvents::make(direct.rig->device->links(), direct.rig->options.shape.layers);
+    REQUIRE(made.is_ok());
+    request.ready = std::move(made).value();
+    return direct.rig->run(std::move(request));
+  };
+  direct.store();
+  const std::uint64_t copies = direct.machine.sim.calls("cuMemcpyHtoDAsync");
+  CHECK(load().ready == 1);
+  CHECK(direct.file.calls("cuFileRead") == kGap);
+  CHECK(direct.machine.sim.calls("cuMemcpyHtoDAsync") > copies);
+  for (const std::uint32_t wrong : {4U, kGap + 2}) {
+    direct.store();
+    direct.spoil_slot(wrong);
+    const Reports::Entry entry = load();
+    CHECK(entry.ready == 0);
+    CHECK(code_of(entry.outcomes[wrong < kGap ? wrong : wrong - 1]) == Code::kChecksum);
+  }
 }
 
 TEST_CASE("short transfers are finished") {
