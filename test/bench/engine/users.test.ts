@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { checkAnswers, usersRows } from '../../../bench/engine/many-users.js'
+import { checkTie, departuresOf, usersRows } from '../../../bench/engine/many-users.js'
 import type { MeterDifference } from '../../../bench/engine/prompts.js'
 import { serveUsers, USERS } from '../../../bench/engine/users.js'
 import { resultOf } from '../../../bench/harness/rounds.js'
@@ -60,25 +60,45 @@ describe('many users of one sequence', () => {
     })
     const sequence = new FakeSequence()
     const reuse = await serveUsers(MODEL, sequence, async (prompt) => sequence.adapt(prompt))
-    expect(() => checkAnswers('reuse', reset, reuse)).not.toThrow()
+    expect(departuresOf('reuse', reset, reuse)).toEqual([])
     expect(reuse.evaluated).toBeGreaterThan(USERS.system)
     expect(reuse.evaluated).toBeLessThan(8_000)
   })
 
-  it('end the run when one answer is another one', () => {
-    const run = { answers: [[1, 2], [3]], promptTokens: 0, evaluated: 0 }
-    expect(() => checkAnswers('kvtier', run, { ...run, answers: [[1, 2], [4]] })).toThrow('Request 1 was answered')
-    expect(() =>
-      checkAnswers('kvtier', run, {
-        ...run,
-        answers: [
-          [1, 2],
-          [3, 4],
-        ],
-      }),
-    ).toThrow('Request 1')
-    expect(() => checkAnswers('kvtier', run, { ...run, answers: [[1], [3]] })).toThrow('Request 0')
-    expect(() => checkAnswers('kvtier', run, { ...run, answers: [[1, 2]] })).toThrow('of 2 requests')
+  it('go on from the answers that they are said to have had', async () => {
+    const sequence = new FakeSequence()
+    const before = async (): Promise<void> => {
+      sequence.tokens = []
+    }
+    const own = await serveUsers(MODEL, sequence, before)
+    const said = own.answers.map((answer) => answer.map((token) => token + 1))
+    const other = await serveUsers(MODEL, sequence, before, undefined, said)
+    const second = USERS.count
+    expect(other.prompts.slice(0, second)).toEqual(own.prompts.slice(0, second))
+    const start = USERS.system + USERS.turn
+    expect(own.prompts[second]?.slice(start, start + USERS.answer)).toEqual(own.answers[0])
+    expect(other.prompts[second]?.slice(start, start + USERS.answer)).toEqual(said[0])
+  })
+
+  it('are told apart where one answer is another one', () => {
+    const run = { prompts: [], answers: [[1, 2], [3]], promptTokens: 0, evaluated: 0 }
+    const departures = (...answers: number[][]) => departuresOf('kvtier', run, { ...run, answers })
+    expect(departures([1, 2], [3])).toEqual([])
+    expect(departures([1, 5], [4])).toEqual([
+      { request: 0, at: 1 },
+      { request: 1, at: 0 },
+    ])
+    expect(departures([1, 2], [3, 4])).toEqual([{ request: 1, at: 1 }])
+    expect(departures([1], [3])).toEqual([{ request: 0, at: 1 }])
+    expect(() => departures([1, 2])).toThrow('of 2 requests')
+  })
+
+  it('end the run where the engine alone would have answered the same', () => {
+    const departure = { request: 1, at: 3 }
+    expect(() => checkTie('kvtier', departure, { gap: 1e-4, rounding: 1e-3 })).not.toThrow()
+    expect(() => checkTie('kvtier', departure, { gap: 1e-2, rounding: 1e-3 })).toThrow('Request 1 was answered')
+    expect(() => checkTie('kvtier', departure, { gap: Number.NaN, rounding: 1e-3 })).toThrow('from token 3 on')
+    expect(() => checkTie('kvtier', departure, { gap: Number.POSITIVE_INFINITY, rounding: 0 })).toThrow('Request 1')
   })
 
   it('are a row against the reuse of the engine, at most 0.60 of it', () => {
