@@ -10,7 +10,7 @@ import type { BenchContext, Group, GroupSpec, Row, Sample, Skipped } from '../ha
 import { EngineCache } from './cache.js'
 import { type LoadedModel, openModel } from './engine.js'
 import { promptOf } from './prompts.js'
-import { Stretches, watchCompletions, watchMethods } from './stretches.js'
+import { Stretches, watchCompletions, watchMethods, watchTurns } from './stretches.js'
 
 const MODEL = { name: 'large', dtype: 'q8_0' } as const
 const TOKENS = 4096
@@ -46,7 +46,7 @@ export function mainThreadRows(parameters: Row['parameters'], hasAims: boolean):
         parameters: {
           ...parameters,
           clock: 'processor time of the JavaScript thread, largest of all rounds',
-          stretch: 'from entry (call, completion, result of the engine) until the event loop has control again',
+          stretch: 'from entry (call, completion, result of the engine, turn) until the event loop has control again',
         },
       },
       {
@@ -124,7 +124,7 @@ async function openState({ limits, directory, quick }: BenchContext, loaded: Loa
   const engine = await EngineCache.open(loaded.model, { tokens: count, directory })
   const stretches = new Stretches(limits.threadCpuSeconds)
   watchMethods(stretches, engine.sequence, METHODS)
-  const unwatch = watchCompletions(stretches)
+  const unwatch = [watchCompletions(stretches), watchTurns(stretches)]
   const trips = new StateTrips(engine, promptOf(loaded.model, count + 1), directory)
   await trips.compute()
 
@@ -152,7 +152,7 @@ async function openState({ limits, directory, quick }: BenchContext, loaded: Loa
       () => trips.alone(),
     ],
     async close() {
-      unwatch()
+      for (const end of unwatch) end()
       await engine.close()
       await loaded.close()
     },

@@ -1,9 +1,11 @@
 /**
  * How long kvtier keeps the JavaScript thread without a pause. A stretch begins where control comes to kvtier: with a public
- * call, with a completion of the addon, with a result of the engine. It ends when everything that became ready meanwhile
+ * call, with a completion of the addon, with a result of the engine, after a turn it waited for. It ends when everything that became ready meanwhile
  * has run and control goes back to the event loop. What the engine's methods do before they return is left out; what else
  * of the engine's JavaScript runs before the event loop does is in it. So it is never shorter than what kvtier runs.
  */
+import { syncBuiltinESMExports } from 'node:module'
+import timers from 'node:timers/promises'
 import { Completions } from '../../lib/native/completions.js'
 
 type Method = (...given: unknown[]) => unknown
@@ -62,6 +64,21 @@ export class Stretches {
     this.#isOpen = false
     this.#count++
     this.#longest = Math.max(this.#longest, seconds)
+  }
+}
+
+/** Watches turns of the event loop that kvtier waits for; gives back what takes that away again. */
+export function watchTurns(stretches: Stretches): () => void {
+  const { setImmediate: turn } = timers
+  timers.setImmediate = (async (...given: Parameters<typeof turn>) => {
+    const value = await turn(...given)
+    stretches.enter()
+    return value
+  }) as typeof turn
+  syncBuiltinESMExports()
+  return () => {
+    timers.setImmediate = turn
+    syncBuiltinESMExports()
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * The public object: sequences of one node-llama-cpp context, with a block manager behind them.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { BlockManager } from '../../block-manager.js'
 import { integer, invalidValue, KvError, optionsOf } from '../../errors.js'
 import type { Displaces } from '../../movement/context.js'
@@ -412,6 +413,8 @@ export class NodeLlamaCppCache {
     limits: TransferLimits,
   ): Promise<{ readonly tokens: number; readonly message: string }> {
     try {
+      // Publishing the blocks has filled this turn of the event loop.
+      await nextTurn()
       const written = (await this.#manager?.host.persist(stored, displaces, limits)) ?? { tokens: 0, message: '' }
       const { message } = written
       if (message !== '') this.#health.tell('write', 'ERR_KV_IO', message)

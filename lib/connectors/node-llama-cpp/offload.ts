@@ -1,6 +1,7 @@
 /**
  * Offload: the blocks of a sequence that no tier holds, cut out of a state that the engine saves.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { KvError } from '../../errors.js'
 import { storageOf } from '../../movement/context.js'
 import type { HostReservation } from '../../movement/host-reservation.js'
@@ -58,6 +59,9 @@ export async function storeState(
   const tokens = sequence.contextTokens.slice(0, blocks * tokensPerBlock)
   const { epoch } = tracked
   const blockSequence = sequenceOf(context, tokens, meta)
+  await blockSequence.prepare()
+  // Of a long state hashing and reserving are each long enough for one turn of the event loop.
+  await nextTurn()
   const first = await manager.host.reserve(blockSequence, limits)
   try {
     if (!waits(context, first)) {

@@ -1,6 +1,6 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import timers, { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { Stretches, watchCompletions, watchMethods } from '../../../bench/engine/stretches.js'
+import { Stretches, watchCompletions, watchMethods, watchTurns } from '../../../bench/engine/stretches.js'
 import { openBinding } from '../../../bench/harness/native.js'
 import { Completions, completions } from '../../../lib/native/completions.js'
 
@@ -81,6 +81,20 @@ describe('a stretch', () => {
     await probe()
     await nextTurn()
     expect(stretches.count).toBe(0)
+  })
+
+  it('goes on after a turn that was waited for, until that is not watched any more', async () => {
+    const clock = new Clock()
+    const stretches = new Stretches(clock.now)
+    const turn = timers.setImmediate
+    const unwatch = watchTurns(stretches)
+    expect(await nextTurn('again')).toBe('again')
+    clock.seconds += 3
+    unwatch()
+    await nextTurn()
+    expect(stretches.longest).toBe(3)
+    expect(stretches.count).toBe(1)
+    expect(timers.setImmediate).toBe(turn)
   })
 
   it('cannot be watched in a method that the engine does not have', () => {
