@@ -85,6 +85,9 @@ export interface MovementContext {
   readonly checkOpen: () => void
 }
 
+/** Blocks that fill a turn of the event loop; of more, what nobody waits for in one piece is done part by part. */
+export const BLOCKS_PER_TURN = 64
+
 /** The layer group that a caller named; the name may be left out where there is only one. */
 export function groupNamed(context: MovementContext, name: string | undefined): GroupTiers {
   const only = context.groups.length === 1 ? context.groups[0] : undefined

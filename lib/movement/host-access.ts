@@ -2,10 +2,12 @@
  * Host memory for callers without device pointers: slots to fill and publish, and held blocks to read, through windows
  * of one block each. Host memory is never exposed whole.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { integer, KvError, optionsOf } from '../errors.js'
 import { CODE } from '../native/generated.js'
 import { DISK, HOST } from '../tiers/types.js'
 import {
+  BLOCKS_PER_TURN,
   type Displaces,
   expiryAfter,
   findUnexpired,
@@ -236,7 +238,7 @@ export class HostAccess {
   }
 
   /**
-   * Writes to disk what host memory holds of a sequence.
+   * Writes to disk what host memory holds of a sequence, part by part.
    *
    * @internal
    * @param displaces - what may leave a full disk for it
@@ -254,11 +256,22 @@ export class HostAccess {
     try {
       await sequence.prepare()
       const { words } = sequence.hashes
-      const reasons = await Promise.all(
-        context.groups.map((tiers) => writeHeld(context, tiers, words, 0, sequence.blockCount, displaces, control)),
-      )
-      const tokens = tokensOnDisk(context, words, sequence.blockCount)
-      return { tokens, message: reasons.find((reason) => reason !== '') ?? '' }
+      const { blockCount } = sequence
+      let message = ''
+      for (let at = 0; at < blockCount; at += BLOCKS_PER_TURN) {
+        if (control.code !== null) {
+          message ||= `${control.code} before the blocks were on disk`
+          break
+        }
+        const count = Math.min(BLOCKS_PER_TURN, blockCount - at)
+        const reasons = await Promise.all(
+          context.groups.map((tiers) => writeHeld(context, tiers, words, at, count, displaces, control)),
+        )
+        message ||= reasons.find((reason) => reason !== '') ?? ''
+        // Making what was written visible was enough for one turn.
+        await nextTurn()
+      }
+      return { tokens: tokensOnDisk(context, words, blockCount), message }
     } finally {
       void settleThen(control, forget)
     }

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { BlockManager } from '../../lib/block-manager.ts'
+import { BLOCKS_PER_TURN } from '../../lib/movement/context.ts'
+import type { Sequence } from '../../lib/movement/sequence.ts'
 import { withDisk } from '../support/disk.ts'
 import { errorOf } from '../support/expect-code.ts'
 import { fillAll, publish, readBack, threads } from '../support/host-slots.ts'
-import { testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
+import { TEST_STRIDE, testOptions, tokens, withDirectory, withManager } from '../support/manager.ts'
 import { codesOf, expectQuiet, tiersOf } from '../support/outcomes.ts'
 import { emptyDevice, load, store } from '../support/slots.ts'
 
@@ -85,5 +87,47 @@ test('blocks that an engine published can be onboarded, and those it offloaded c
     emptyDevice(manager)
     expect(await load(manager, one)).toMatchObject({ tokens: 16, checked: 4, wrong: 0 })
     expectQuiet(manager)
+  })
+})
+
+/** Blocks of which two whole parts and a short one are written to disk. */
+const LONG = 2 * BLOCKS_PER_TURN + 7
+
+/** A manager whose host memory and disk have room for a long sequence, which is in host memory. */
+async function withLong(run: (manager: BlockManager, sequence: Sequence) => Promise<void>): Promise<void> {
+  await withDirectory(async (directory) => {
+    const disk = { directory, capacityBytes: LONG * (TEST_STRIDE + 128) }
+    const manager = await BlockManager.open(
+      testOptions(directory, { host: { capacityBytes: LONG * TEST_STRIDE }, disk }),
+    )
+    const sequence = manager.sequence(tokens(1, 4 * LONG), { tenant: 'a' })
+    await publish(manager, sequence, 1)
+    await run(manager, sequence)
+    expectQuiet(manager)
+    await manager.close({ flush: false })
+  })
+}
+
+describe('writing to disk what host memory holds', () => {
+  test('of a long sequence goes part by part', async () => {
+    await withLong(async (manager, sequence) => {
+      const written: number[] = []
+      manager.on('stored', ({ tier, blocks }) => {
+        if (tier === 'disk') written.push(blocks)
+      })
+      expect(await manager.host.persist(sequence, 'any', {})).toEqual({ tokens: 4 * LONG, message: '' })
+      expect(written).toEqual([BLOCKS_PER_TURN, BLOCKS_PER_TURN, 7])
+    })
+  })
+
+  test('ends after the part that it was ended in, and says so', async () => {
+    await withLong(async (manager, sequence) => {
+      const end = new AbortController()
+      manager.on('stored', ({ tier }) => {
+        if (tier === 'disk') end.abort()
+      })
+      const { tokens: onDisk, message } = await manager.host.persist(sequence, 'any', { signal: end.signal })
+      expect([onDisk, message]).toEqual([4 * BLOCKS_PER_TURN, 'ERR_KV_ABORTED before the blocks were on disk'])
+    })
   })
 })

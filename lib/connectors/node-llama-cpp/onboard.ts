@@ -1,6 +1,7 @@
 /**
  * Onboard: the longest held prefix of a prompt, put together into an image that the engine loads.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isKvError } from '../../errors.js'
 import { hashBytes, storageOf } from '../../movement/context.js'
 import type { HostReading } from '../../movement/host-reading.js'
@@ -70,6 +71,9 @@ export async function restoreState(
   const source: Source = match.byTier.disk > 0 ? 'disk' : 'host'
   if (!plan.always && context.speeds.isSlower(source, matched, matched - kept)) return skip('slower')
 
+  // Of a long prompt matching and loading are each long enough for one turn of the event loop.
+  await nextTurn()
+  if (isAborted(plan)) return skip('aborted')
   const started = performance.now()
   const reading = await manager.host.load(blockSequence, { ...plan.limits, maxBlocks: mostBlocks })
   try {

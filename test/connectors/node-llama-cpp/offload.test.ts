@@ -4,11 +4,15 @@ import { storeState } from '../../../lib/connectors/node-llama-cpp/offload.ts'
 import { TrackedSequence } from '../../../lib/connectors/node-llama-cpp/tracked-sequence.ts'
 import { KvError } from '../../../lib/errors.ts'
 import { defineLayout } from '../../../lib/identity/model-layout.ts'
+import { BLOCKS_PER_TURN } from '../../../lib/movement/context.ts'
 import { strideOf } from '../../support/layouts.ts'
 import { TEST_STRIDE, tokens, withManager } from '../../support/manager.ts'
 import { expectQuiet } from '../../support/outcomes.ts'
 import { BLOCK, contextOf } from './fake-cache.ts'
 import { FakeSequence } from './fake-sequence.ts'
+
+/** Blocks: the last of three parts is a short one. */
+const LONG = 2 * BLOCKS_PER_TURN + 7
 
 const WINDOW_OF_8 = defineLayout({
   tokensPerBlock: BLOCK,
@@ -48,6 +52,57 @@ test('a state larger than host memory is stored in rounds', async () => {
     })
     expect(cuts.length).toBeGreaterThan(1)
     expect(context.counters).toMatchObject({ saves: 1, blocksStored: 8 })
+  })
+})
+
+/** A sequence of more blocks than are stored in one turn of the event loop, and host memory for all of them. */
+async function withLongState(
+  run: (parts: { manager: BlockManager; sequence: FakeSequence; tracked: TrackedSequence }) => Promise<void>,
+): Promise<void> {
+  await withManager({ host: { capacityBytes: LONG * TEST_STRIDE } }, async (manager) => {
+    const sequence = new FakeSequence()
+    const tracked = watch(sequence)
+    await sequence.evaluateWithoutGeneratingNewTokens([...tokens(1, LONG * BLOCK)])
+    await run({ manager, sequence, tracked })
+    expectQuiet(manager)
+  })
+}
+
+test('a long state is saved once and stored part by part', async () => {
+  await withLongState(async ({ manager, sequence, tracked }) => {
+    const cuts: number[] = []
+    const context = contextOf(manager, sequence, (blocks) => cuts.push(blocks))
+    const whole = { tokens: LONG * BLOCK, message: '' }
+    expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ ...whole, blocks: LONG })
+    expect(cuts).toEqual([BLOCKS_PER_TURN, BLOCKS_PER_TURN, LONG - 2 * BLOCKS_PER_TURN])
+    expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ ...whole, blocks: 0 })
+    expect(cuts).toHaveLength(3)
+    expect(context.counters).toMatchObject({ saves: 1, blocksStored: LONG })
+  })
+})
+
+test('of a long state of which the start is held, only the rest is cut', async () => {
+  await withLongState(async ({ manager, sequence, tracked }) => {
+    const cuts: number[] = []
+    const context = contextOf(manager, sequence, (blocks) => cuts.push(blocks))
+    const other = new FakeSequence()
+    const otherTracked = watch(other)
+    await other.evaluateWithoutGeneratingNewTokens([...tokens(1, (BLOCKS_PER_TURN + 5) * BLOCK)])
+    await storeState(contextOf(manager, other), otherTracked, { tenant: 'a' }, {})
+    expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ tokens: LONG * BLOCK, message: '' })
+    expect(cuts).toEqual([BLOCKS_PER_TURN - 5, LONG - 2 * BLOCKS_PER_TURN])
+  })
+})
+
+test('what was stored before a part that fails can be found', async () => {
+  await withLongState(async ({ manager, sequence, tracked }) => {
+    let cuts = 0
+    const context = contextOf(manager, sequence, () => {
+      if (++cuts === 2) throw new KvError('ERR_KV_IO', 'The image could not be read.')
+    })
+    await expect(storeState(context, tracked, { tenant: 'a' }, {})).rejects.toMatchObject({ code: 'ERR_KV_IO' })
+    const match = manager.sequence(tokens(1, LONG * BLOCK), { tenant: 'a' }).match()
+    expect([match.blocks, context.counters.blocksStored]).toEqual([BLOCKS_PER_TURN, BLOCKS_PER_TURN])
   })
 })
 
