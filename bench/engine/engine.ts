@@ -87,13 +87,18 @@ export interface LoadedModel {
   close(): Promise<void>
 }
 
+/** Whether models are made here: nobody named another one. */
+export function modelIsMade(): boolean {
+  return !process.env.KVTIER_ENGINE_MODEL
+}
+
 /** Loads the model that KVTIER_ENGINE_MODEL names, or a made one, which is made when it is not there yet. */
 export async function openModel(name: string, dtype: string): Promise<LoadedModel | Skipped> {
   installed = installed === undefined ? await install() : installed
   if (installed !== null) return installed
   const engine = (await import(inCheckout('test/engine/node_modules/node-llama-cpp/dist/index.js'))) as EnginePackage
   const { engineModelPath } = (await import(inCheckout('scripts/models/cache.js'))) as ModelCache
-  const isMade = !process.env.KVTIER_ENGINE_MODEL
+  const isMade = modelIsMade()
   const modelPath = engineModelPath(name, { dtype })
   const llama = await engine.getLlama({
     gpu: false,

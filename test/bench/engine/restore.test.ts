@@ -33,6 +33,12 @@ describe('the rows of a restored prompt', () => {
     expect(whole).toMatchObject({ aim: { of: 'ratio', bound: 87 }, met: false, parameters: { evaluated: 1 } })
   })
 
+  it('of other weights have names of their own', () => {
+    const others = restoreRows(LENGTH, { model: 'large, f16' }, true, ', f16 weights')
+    const names = [...rows, ...others].map(({ name }) => name)
+    expect(new Set(names).size).toBe(2 * rows.length)
+  })
+
   it('have no aims with another model', () => {
     expect(restoreRows(LENGTH, {}, false).filter(({ aim }) => aim !== null)).toEqual([])
   })
