@@ -10,10 +10,10 @@ import { type Logits, largestDifference, promptOf } from './prompts.js'
 
 const MODEL = 'large'
 
-/** The types of its weights. In Q8_0 a prompt is computed faster than in f16, and a state loaded no faster: there is less to gain. */
+/** The types of its weights. In Q8_0 a prompt is computed faster than in f16, and a state loaded no faster: there is less to gain. The aims are the same. */
 const WEIGHTS = [
-  { dtype: 'q8_0', suffix: '' },
-  { dtype: 'f16', suffix: ', f16 weights' },
+  { dtype: 'q8_0', ending: '' },
+  { dtype: 'f16', ending: ', f16 weights' },
 ] as const
 type Weights = (typeof WEIGHTS)[number]
 
@@ -55,17 +55,17 @@ function restoredPart(way: Way, tokens: readonly number[]): readonly number[] {
   return prompt.slice(0, prompt.length - way.evaluated + 1)
 }
 
-function nameOf({ from, evaluated }: Way, tokens: number, suffix = ''): string {
+function nameOf({ from, evaluated }: Way, tokens: number, ending = ''): string {
   const what = evaluated === 1 ? `full hit of ${tokens} tokens` : `restore ${tokens} tokens but ${evaluated}`
-  return `${what} from ${TIER_NAMES[from]}${suffix}`
+  return `${what} from ${TIER_NAMES[from]}${ending}`
 }
 
-/** The rows of one length; samples have the ways' keys in their names, and all names end with `suffix`. */
-export function restoreRows(length: Length, parameters: Row['parameters'], hasAims: boolean, suffix = ''): Row[] {
+/** The rows of one length; samples have the ways' keys in their names, and all names end with `ending`. */
+export function restoreRows(length: Length, parameters: Row['parameters'], hasAims: boolean, ending = ''): Row[] {
   const { tokens } = length
   const rows: Row[] = []
   for (const way of WAYS) {
-    const name = nameOf(way, tokens, suffix)
+    const name = nameOf(way, tokens, ending)
     const { evaluated } = way
     const given = { ...parameters, prompt: tokens, evaluated, from: TIER_NAMES[way.from] }
     const bound = evaluated === 1 ? length.whole : length.suffix
@@ -173,7 +173,7 @@ async function openLength(
   { limits, directory }: BenchContext,
   loaded: LoadedModel,
   length: Length,
-  { suffix }: Weights,
+  { ending }: Weights,
 ): Promise<Group> {
   const tokens = promptOf(loaded.model, length.tokens + 1)
   const engine = await EngineCache.open(loaded.model, { tokens: length.tokens, directory })
@@ -191,7 +191,7 @@ async function openLength(
     clock: 'processor time of all threads',
   }
   return {
-    rows: restoreRows(length, parameters, loaded.isMade, suffix),
+    rows: restoreRows(length, parameters, loaded.isMade, ending),
     measures: [
       async (round): Promise<Sample> => {
         // The check was the warm-up.
@@ -232,7 +232,7 @@ async function open(context: BenchContext, length: Length, weights: Weights): Pr
 export const RESTORE: readonly GroupSpec[] = WEIGHTS.flatMap((weights) =>
   LENGTHS.map((length) => ({
     suite: 'engine',
-    name: `restore against prefill, ${length.tokens} tokens${weights.suffix}`,
+    name: `restore against prefill, ${length.tokens} tokens${weights.ending}`,
     rounds: 5,
     open: (context) => open(context, length, weights),
   })),

@@ -85,7 +85,7 @@ export interface MovementContext {
   readonly checkOpen: () => void
 }
 
-/** Blocks that fill a turn of the event loop; of more, what nobody waits for in one piece is done part by part. */
+/** Blocks that one turn of the event loop bears: more are written behind over several turns. */
 export const BLOCKS_PER_TURN = 64
 
 /** The layer group that a caller named; the name may be left out where there is only one. */

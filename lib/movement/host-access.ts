@@ -259,10 +259,6 @@ export class HostAccess {
       const { blockCount } = sequence
       let message = ''
       for (let at = 0; at < blockCount; at += BLOCKS_PER_TURN) {
-        if (control.code !== null) {
-          message ||= `${control.code} before the blocks were on disk`
-          break
-        }
         const count = Math.min(BLOCKS_PER_TURN, blockCount - at)
         const reasons = await Promise.all(
           context.groups.map((tiers) => writeHeld(context, tiers, words, at, count, displaces, control)),

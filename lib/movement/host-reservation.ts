@@ -78,10 +78,12 @@ export async function writeHeld(
     if (entry >= 0 && isKept(tiers, entry) && !tiers.blocks.holds(entry, DISK)) entries.push(entry)
   }
   if (entries.length === 0) return ''
+  const late = (): string => `${control.code} before the blocks were on disk`
+  if (control.code !== null) return late()
   const writing = context.diskWriter.write(tiers, entries, displaces)
   control.settleAfter(writing)
   const inTime = await control.wait(writing)
-  return inTime ? (await writing).message : `${control.code} before the blocks were on disk`
+  return inTime ? (await writing).message : late()
 }
 
 /** Host slots that the caller fills: nothing in them can be found before `publish`. */

@@ -128,6 +128,10 @@ describe('writing to disk what host memory holds', () => {
       })
       const { tokens: onDisk, message } = await manager.host.persist(sequence, 'any', { signal: end.signal })
       expect([onDisk, message]).toEqual([4 * BLOCKS_PER_TURN, 'ERR_KV_ABORTED before the blocks were on disk'])
+      await manager.host.persist(sequence, 'any', {})
+      // Of what is there already nothing was late.
+      const again = await manager.host.persist(sequence, 'any', { signal: end.signal })
+      expect(again).toEqual({ tokens: 4 * LONG, message: '' })
     })
   })
 })

@@ -3,12 +3,12 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { KvError } from '../../errors.js'
-import { BLOCKS_PER_TURN, storageOf } from '../../movement/context.js'
+import { storageOf } from '../../movement/context.js'
 import type { HostReservation } from '../../movement/host-reservation.js'
 import type { Sequence } from '../../movement/sequence.js'
-import type { TransferLimits, TransferResult } from '../../movement/transfer.js'
+import type { TransferLimits } from '../../movement/transfer.js'
 import type { ReadImage } from '../../native/image-binding.js'
-import { HOST } from '../../tiers/types.js'
+import { DISK, HOST } from '../../tiers/types.js'
 import { type BlockMeta, type CacheContext, commonTokens, looksLike, sequenceOf } from './context.js'
 import { keepingContext } from './keep-context.js'
 import type { StateImage } from './state-images.js'
@@ -31,29 +31,8 @@ export function nothingStored(message: string): OffloadOutcome {
   return { tokens: 0, blocks: 0, message, stored: null }
 }
 
-/** How many times a host tier that is smaller than a part is filled. */
+/** How many times a host tier that is smaller than the state is filled, where what is in it can go to disk. */
 const MOST_ROUNDS = 1024
-
-/** Blocks of one state, stored part by part. */
-interface Parts {
-  readonly blocks: number
-  readonly blockSequence: Sequence
-  /** Takes slots for the part that begins with a block. */
-  readonly reserve: (firstBlock: number) => Promise<HostReservation>
-}
-
-/** The parts of a state: as many blocks as one turn of the event loop bears, or all where only their end is needed. */
-function partsOf(
-  { manager, needsBoundaries }: CacheContext,
-  blocks: number,
-  blockSequence: Sequence,
-  limits: TransferLimits,
-): Parts {
-  const most = needsBoundaries ? blocks : BLOCKS_PER_TURN
-  const reserve = (firstBlock: number): Promise<HostReservation> =>
-    manager.host.reserve(blockSequence, { ...limits, firstBlock, blockCount: Math.min(most, blocks - firstBlock) })
-  return { blocks, blockSequence, reserve }
-}
 
 /**
  * Stores what is new of a sequence's state. The caller runs one at a time for a sequence.
@@ -66,7 +45,7 @@ export async function storeState(
   meta: BlockMeta,
   limits: TransferLimits,
 ): Promise<OffloadOutcome> {
-  const { tokensPerBlock } = context
+  const { manager, tokensPerBlock } = context
   const { sequence } = tracked
   const blocks = Math.floor(tracked.storable / tokensPerBlock)
   if (blocks === 0) return nothingStored(whyNothing(context, tracked))
@@ -83,43 +62,24 @@ export async function storeState(
   await blockSequence.prepare()
   // Of a long state hashing and reserving are each long enough for one turn of the event loop.
   await nextTurn()
-  const parts = partsOf(context, blocks, blockSequence, limits)
-  const { reservation: first, result } = await skipHeld(context, parts, limits)
-  if (result !== null) {
-    return { tokens: result.tokens, blocks: 0, message: result.message, stored: blockSequence }
-  }
+  const first = await manager.host.reserve(blockSequence, limits)
   try {
+    if (!waits(context, first)) {
+      const { tokens: held, message } = await first.publish(limits)
+      return { tokens: held, blocks: 0, message, stored: blockSequence }
+    }
+    await nextTurn()
     return await context.images.toSave(async (image) => {
       await keepingContext(sequence.context, () => sequence.saveStateToFile(image.path))
       context.counters.saves++
       const read = await image.read(context.kinds, context.contextSize)
       checkSaved(context, tracked, tokens, read, epoch)
-      return await storeParts(context, parts, first, image, read, limits)
+      return await storeRounds(context, blockSequence, first, image, read, limits)
     })
   } finally {
     // Does nothing once it was published.
     first.release()
   }
-}
-
-/** The first part of which something waits to be stored; or, where nothing does, what came of publishing all of them. */
-async function skipHeld(
-  context: CacheContext,
-  { blocks, reserve }: Parts,
-  limits: TransferLimits,
-): Promise<{ readonly reservation: HostReservation; readonly result: TransferResult | null }> {
-  for (let reservation = await reserve(0); ; reservation = await reserve(endOf(reservation))) {
-    if (waits(context, reservation)) return { reservation, result: null }
-    const result = await reservation.publish(limits)
-    const end = endOf(reservation)
-    if (end === blocks || result.tokens < end * context.tokensPerBlock) return { reservation, result }
-    await nextTurn()
-  }
-}
-
-/** The block behind a reservation's last one. */
-function endOf({ firstBlock, blockCount }: HostReservation): number {
-  return firstBlock + blockCount
 }
 
 function whyNothing({ tokensPerBlock }: CacheContext, { sequence, storable }: TrackedSequence): string {
@@ -171,21 +131,23 @@ function checkSaved(
   }
 }
 
-/** Cuts and publishes one part after the other; a part again for what found no slot, as long as that stores more. */
-async function storeParts(
+/**
+ * Cuts and publishes; again for what found no slot, as long as that stores more. Without a disk another round would only
+ * push out the end of what the one before stored.
+ */
+async function storeRounds(
   context: CacheContext,
-  { blocks, blockSequence, reserve }: Parts,
+  blockSequence: Sequence,
   first: HostReservation,
   image: StateImage,
   read: ReadImage,
   limits: TransferLimits,
 ): Promise<OffloadOutcome> {
-  const { counters, tokensPerBlock } = context
+  const { manager, counters } = context
+  const rounds = manager.internals.context.groups.some(({ tiers }) => tiers[DISK].storage !== null) ? MOST_ROUNDS : 1
   let reservation = first
   let stored = 0
-  let rounds = 0
-  for (;;) {
-    let next = endOf(reservation)
+  for (let round = 1; ; round++) {
     try {
       await fillFrom(context, reservation, image, read)
       const { tokens, bytes, message } = await reservation.publish(limits)
@@ -193,18 +155,15 @@ async function storeParts(
       stored += published
       counters.blocksStored += published
       counters.bytesStored += bytes
-      const complete = tokens >= next * tokensPerBlock
-      rounds = complete ? 0 : rounds + 1
-      if (complete ? next === blocks : published === 0 || rounds > MOST_ROUNDS) {
+      const complete = tokens >= blockSequence.tokenCount
+      if (complete || published === 0 || round >= rounds) {
         return { tokens, blocks: stored, message: complete ? '' : message, stored: blockSequence }
       }
-      if (!complete) next = reservation.firstBlock
     } finally {
       // Does nothing once it was published.
       reservation.release()
     }
-    await nextTurn()
-    reservation = await reserve(next)
+    reservation = await manager.host.reserve(blockSequence, limits)
   }
 }
 

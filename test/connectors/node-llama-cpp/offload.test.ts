@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
-import type { BlockManager } from '../../../lib/block-manager.ts'
+import { BlockManager } from '../../../lib/block-manager.ts'
 import { storeState } from '../../../lib/connectors/node-llama-cpp/offload.ts'
 import { TrackedSequence } from '../../../lib/connectors/node-llama-cpp/tracked-sequence.ts'
 import { KvError } from '../../../lib/errors.ts'
 import { defineLayout } from '../../../lib/identity/model-layout.ts'
 import { BLOCKS_PER_TURN } from '../../../lib/movement/context.ts'
 import { strideOf } from '../../support/layouts.ts'
-import { TEST_STRIDE, tokens, withManager } from '../../support/manager.ts'
+import { TEST_STRIDE, testOptions, tokens, withManager } from '../../support/manager.ts'
 import { expectQuiet } from '../../support/outcomes.ts'
 import { BLOCK, contextOf } from './fake-cache.ts'
 import { FakeSequence } from './fake-sequence.ts'
@@ -68,15 +68,15 @@ async function withLongState(
   })
 }
 
-test('a long state is saved once and stored part by part', async () => {
+test('a long state is saved once, cut once and stored once', async () => {
   await withLongState(async ({ manager, sequence, tracked }) => {
     const cuts: number[] = []
     const context = contextOf(manager, sequence, (blocks) => cuts.push(blocks))
     const whole = { tokens: LONG * BLOCK, message: '' }
     expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ ...whole, blocks: LONG })
-    expect(cuts).toEqual([BLOCKS_PER_TURN, BLOCKS_PER_TURN, LONG - 2 * BLOCKS_PER_TURN])
+    expect(cuts).toEqual([LONG])
     expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ ...whole, blocks: 0 })
-    expect(cuts).toHaveLength(3)
+    expect(cuts).toHaveLength(1)
     expect(context.counters).toMatchObject({ saves: 1, blocksStored: LONG })
   })
 })
@@ -90,20 +90,47 @@ test('of a long state of which the start is held, only the rest is cut', async (
     await other.evaluateWithoutGeneratingNewTokens([...tokens(1, (BLOCKS_PER_TURN + 5) * BLOCK)])
     await storeState(contextOf(manager, other), otherTracked, { tenant: 'a' }, {})
     expect(await storeState(context, tracked, { tenant: 'a' }, {})).toMatchObject({ tokens: LONG * BLOCK, message: '' })
-    expect(cuts).toEqual([BLOCKS_PER_TURN - 5, LONG - 2 * BLOCKS_PER_TURN])
+    expect(cuts).toEqual([LONG - BLOCKS_PER_TURN - 5])
   })
 })
 
-test('what was stored before a part that fails can be found', async () => {
+test('a long state is no victim of its own, where it takes the place of others', async () => {
   await withLongState(async ({ manager, sequence, tracked }) => {
-    let cuts = 0
-    const context = contextOf(manager, sequence, () => {
-      if (++cuts === 2) throw new KvError('ERR_KV_IO', 'The image could not be read.')
-    })
-    await expect(storeState(context, tracked, { tenant: 'a' }, {})).rejects.toMatchObject({ code: 'ERR_KV_IO' })
-    const match = manager.sequence(tokens(1, LONG * BLOCK), { tenant: 'a' }).match()
-    expect([match.blocks, context.counters.blocksStored]).toEqual([BLOCKS_PER_TURN, BLOCKS_PER_TURN])
+    const other = new FakeSequence()
+    const otherTracked = watch(other)
+    await other.evaluateWithoutGeneratingNewTokens([...tokens(2, BLOCKS_PER_TURN * BLOCK)])
+    await storeState(contextOf(manager, other), otherTracked, { tenant: 'a', priority: 80 }, {})
+    await storeState(contextOf(manager, sequence), tracked, { tenant: 'a' }, {})
+    expect(manager.sequence(tokens(1, LONG * BLOCK), { tenant: 'a' }).match().blocks).toBe(LONG)
   })
+})
+
+test('two long states with one prefix that are stored at once are both held', async () => {
+  await withManager({ host: { capacityBytes: 2 * LONG * TEST_STRIDE } }, async (manager) => {
+    const ends = [2, 3].map((seed) => [...tokens(1, (LONG - 20) * BLOCK), ...tokens(seed, 20 * BLOCK)])
+    const storing = ends.map(async (all) => {
+      const sequence = new FakeSequence()
+      const tracked = watch(sequence)
+      await sequence.evaluateWithoutGeneratingNewTokens(all)
+      return await storeState(contextOf(manager, sequence), tracked, { tenant: 'a' }, {})
+    })
+    for (const outcome of await Promise.all(storing)) expect(outcome.tokens).toBe(LONG * BLOCK)
+  })
+})
+
+test('of a state larger than host memory, without a disk, as many blocks stay as there is room for', async () => {
+  const manager = await BlockManager.open(testOptions(null, { host: { capacityBytes: 4 * TEST_STRIDE } }))
+  const sequence = new FakeSequence()
+  const tracked = watch(sequence)
+  await sequence.evaluateWithoutGeneratingNewTokens([...tokens(1, 6 * BLOCK)])
+  const cuts: number[] = []
+  const context = contextOf(manager, sequence, (blocks) => cuts.push(blocks))
+  const { message, ...stored } = await storeState(context, tracked, { tenant: 'a' }, {})
+  expect(stored).toMatchObject({ tokens: 4 * BLOCK, blocks: 4 })
+  expect(message).toContain('ERR_KV_OUT_OF_BLOCKS')
+  expect(cuts).toEqual([4])
+  expect(manager.sequence(tokens(1, 6 * BLOCK), { tenant: 'a' }).match().blocks).toBe(4)
+  await manager.close()
 })
 
 test('a cut that fails in a later round gives its slots back', async () => {
