@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { modelPath } from '../../scripts/models/cache.js'
 import { brief } from './support/brief.js'
 import { withCache } from './support/cache.js'
+import { Comparison } from './support/comparison.js'
 import {
   createContext,
   greedy,
@@ -50,6 +51,7 @@ describe('a prefix that comes back gives the logits and the answer of a full rec
         const all = Array.from({ length: sequences }, () => context.getSequence())
         const source = all[0]!
         const target = all.at(-1)!
+        const comparison = new Comparison(0)
         for (const prefix of PREFIXES) {
           // Both runs compute in the same batches: up to the prefix, then the rest.
           const tenant = `prefix ${prefix}`
@@ -66,10 +68,11 @@ describe('a prefix that comes back gives the logits and the answer of a full rec
           expect(target.nextTokenIndex, `prefix ${prefix}`).toBe(prefix)
           cache.detach(target)
           const again = await logitsAfter(target, prompt.slice(prefix))
-          expect(largestDifference(logits, again), `prefix ${prefix}`).toBe(0)
-          expect(await greedy(target, [likeliest(again)], ANSWER_TOKENS), `prefix ${prefix}`).toEqual(answer)
+          comparison.logits(prefix, logits, again)
+          comparison.answers(prefix, answer, await greedy(target, [likeliest(again)], ANSWER_TOKENS))
           await target.clearHistory()
         }
+        comparison.print(`flash attention ${flashAttention}, KV ${type}, sequences ${sequences}`)
         expect(cache.stats()).toMatchObject({
           onboards: PREFIXES.length,
           tokensOnboarded: PREFIXES.reduce((a, b) => a + b),

@@ -3,15 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { modelPath } from '../../scripts/models/cache.js'
 import { brief } from './support/brief.js'
 import { withCache } from './support/cache.js'
-import {
-  createContext,
-  greedy,
-  largestDifference,
-  likeliest,
-  loadModel,
-  logitsAfter,
-  promptOf,
-} from './support/engine.js'
+import { Comparison } from './support/comparison.js'
+import { createContext, greedy, likeliest, loadModel, logitsAfter, promptOf } from './support/engine.js'
 
 const PROMPT_TOKENS = 2048
 const ANSWER_TOKENS = 48
@@ -49,7 +42,7 @@ describe.each([
         expect(cache.stats()).toMatchObject({ enabled: true, reason: '' })
         expect(manager.layout.groups.map((group) => group.name)).toEqual(groups)
         const [source, target] = [context.getSequence(), context.getSequence()]
-        let worst = 0
+        const comparison = new Comparison(difference)
         for (const [index, prefix] of PREFIXES.entries()) {
           const prompt = promptOf(model, PROMPT_TOKENS, 50 + index)
           cache.attach(source)
@@ -64,12 +57,11 @@ describe.each([
           expect(await cache.onboard(target, prompt)).toMatchObject({ tokens: prefix, outcome: 'onboarded' })
           expect(target.nextTokenIndex).toBe(prefix)
           const again = await logitsAfter(target, prompt.slice(prefix))
-          worst = Math.max(worst, largestDifference(logits, again))
-          expect(largestDifference(logits, again), `prefix ${prefix}`).toBeLessThanOrEqual(difference)
-          expect(await greedy(target, [likeliest(again)], ANSWER_TOKENS), `prefix ${prefix}`).toEqual(answer)
+          comparison.logits(prefix, logits, again)
+          comparison.answers(prefix, answer, await greedy(target, [likeliest(again)], ANSWER_TOKENS))
           await target.clearHistory()
         }
-        process.stdout.write(`${name}, ${JSON.stringify(options)}: largest difference of a logit ${worst}\n`)
+        comparison.print(`${name}, ${JSON.stringify(options)}`)
         expect(cache.stats()).toMatchObject({ onboards: PREFIXES.length, boundaryStops: PREFIXES.length })
         expect(failures).toEqual([])
       })
