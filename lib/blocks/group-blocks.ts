@@ -144,6 +144,11 @@ export class GroupBlocks {
     for (let word = 0; word < HASH_WORDS; word++) words[at + word] = hashes[entry * HASH_WORDS + word]!
   }
 
+  /** Whether there is a block behind this one, held or being filled. */
+  hasChild(entry: number): boolean {
+    return this.#state.registry.childCountOf(entry) > 0
+  }
+
   /** Whether a block behind this one is published in the tier, and neither leaving it nor lost. */
   hasChildIn(entry: number, tier: number): boolean {
     return (this.#state.findTier(tier)?.rankedChildrenOf(entry) ?? 0) > 0

@@ -4,7 +4,15 @@ import { modelPath } from '../../scripts/models/cache.js'
 import { brief } from './support/brief.js'
 import { withCache } from './support/cache.js'
 import { Comparison } from './support/comparison.js'
-import { createContext, greedy, likeliest, loadModel, logitsAfter, promptOf } from './support/engine.js'
+import {
+  createContext,
+  greedy,
+  largestDifference,
+  likeliest,
+  loadModel,
+  logitsAfter,
+  promptOf,
+} from './support/engine.js'
 
 const PROMPT_TOKENS = 2048
 const ANSWER_TOKENS = 48
@@ -68,6 +76,42 @@ describe.each([
       await context.dispose()
     },
   )
+
+  test('is found by the third of those who share a system prompt, for the second stops where they part', async () => {
+    const context = await createContext(model, { contextSize: PROMPT_TOKENS })
+    await withCache(model, context, {}, async ({ cache, failures }) => {
+      const sequence = context.getSequence()
+      cache.attach(sequence)
+      const shared = promptOf(model, 700, 80)
+      // Other prompts begin with the same few tokens.
+      const promptFor = (seed: number): typeof shared => [...shared, ...promptOf(model, 220, seed).slice(20)]
+      const ask = async (prompt: typeof shared): Promise<readonly number[]> => {
+        const before = cache.stats()
+        await sequence.clearHistory()
+        await sequence.adaptStateToTokens(prompt.slice(0, -1), false)
+        await cache.idle()
+        const { tokensOnboarded, boundaryStops } = cache.stats()
+        return [tokensOnboarded - before.tokensOnboarded, boundaryStops - before.boundaryStops]
+      }
+      // The first stops at its end; the second also behind the last whole block that both have, where the third begins.
+      expect(await ask(promptFor(81))).toEqual([0, 1])
+      expect(await ask(promptFor(82))).toEqual([0, 2])
+      const prompt = promptFor(83)
+      expect(await ask(prompt)).toEqual([688, 1])
+      const restored = await logitsAfter(sequence, prompt.slice(896))
+      cache.detach(sequence)
+      await sequence.clearHistory()
+      for (const end of [688, 896]) {
+        await sequence.evaluateWithoutGeneratingNewTokens(prompt.slice(sequence.nextTokenIndex, end))
+      }
+      const computed = await logitsAfter(sequence, prompt.slice(896))
+      const bound = name === 'window' ? 4e-3 : 0
+      expect(largestDifference(computed, restored)).toBeLessThanOrEqual(bound)
+      expect(likeliest(restored)).toBe(likeliest(computed))
+      expect(failures).toEqual([])
+    })
+    await context.dispose()
+  })
 
   test('comes back in a chat, whose other users come between, with fewer tokens evaluated', async () => {
     const context = await createContext(model, { contextSize: PROMPT_TOKENS })

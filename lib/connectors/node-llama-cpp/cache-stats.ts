@@ -46,7 +46,7 @@ export interface CacheCounters {
   bytesStored: number
   /** States that were saved, or should have been, of which nothing could be stored. */
   offloadFailures: number
-  /** Evaluations that were stopped at a block's boundary to save the state there. */
+  /** Evaluations that were stopped at a block's end to save the state there. */
   boundaryStops: number
 }
 

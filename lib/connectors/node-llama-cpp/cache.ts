@@ -9,6 +9,7 @@ import { checkLimits, LIMIT_OPTIONS, type Sequence } from '../../movement/sequen
 import type { TransferLimits } from '../../movement/transfer.js'
 import { DISK } from '../../tiers/types.js'
 import type { AdapterWatch } from './adapter-watch.js'
+import { type BoundaryPlan, boundariesOf } from './boundaries.js'
 import type {
   Attachment,
   AttachOptions,
@@ -322,8 +323,7 @@ export class NodeLlamaCppCache {
     entry.claim(meta)
     if (attached === null) return { ...found, tokens: have }
     attached.last = { ...found, tokens: have, promptTokens: tokens.length, kept }
-    // Not for whoever has it now.
-    if (entry.attached === attached) await this.#stopAtBoundary(entry, tokens)
+    await this.#stopAtBoundaries(entry, attached, { tokens, minGainTokens, meta })
     return { ...found, tokens: sequence.nextTokenIndex }
   }
 
@@ -372,21 +372,31 @@ export class NodeLlamaCppCache {
     }
   }
 
-  /**
-   * A sliding window or a recurrent state is only found again where it was saved: so a prompt is evaluated up to the end
-   * of its last whole block, and saved there. What is behind it the engine evaluates as ever.
-   */
-  async #stopAtBoundary(entry: KnownSequence, tokens: readonly number[]): Promise<void> {
+  /** Evaluates a prompt up to each place where its state is to be saved, and saves it; the rest the engine evaluates. */
+  async #stopAtBoundaries(entry: KnownSequence, attached: Attached, plan: BoundaryPlan): Promise<void> {
     const context = this.#context
     const { tracked } = entry
     const { sequence } = tracked
-    if (context === null || !this.enabled || !context.needsBoundaries || tracked.busy) return
-    const boundary = Math.floor(tokens.length / context.tokensPerBlock) * context.tokensPerBlock
-    // Behind the context's end the engine shifts, as the caller's own evaluation says and not this one.
-    if (boundary - sequence.nextTokenIndex < context.tokensPerBlock || boundary >= sequence.contextSize) return
-    context.counters.boundaryStops++
-    await sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(sequence.nextTokenIndex, boundary))
-    await tracked.alone(() => this.#store(entry, {}, true))
+    let have = sequence.nextTokenIndex
+    const isOurs = (): boolean =>
+      // Not for whoever has it now.
+      this.enabled &&
+      entry.attached === attached &&
+      !tracked.busy &&
+      !sequence.disposed &&
+      sequence.nextTokenIndex === have
+    if (context === null || !isOurs()) return
+    const places = await boundariesOf(context, sequence, plan).catch((error: unknown) => {
+      this.#health.report('offload', error)
+      return []
+    })
+    for (const place of places) {
+      if (!isOurs()) return
+      context.counters.boundaryStops++
+      await sequence.evaluateWithoutGeneratingNewTokens(plan.tokens.slice(have, place))
+      have = place
+      await tracked.alone(() => this.#store(entry, {}, true))
+    }
   }
 
   /** Stores what is new; what fails is counted and told, and stored nowhere. */

@@ -66,14 +66,14 @@ export interface FakeCache {
   readonly images: StateImages
 }
 
-/** A cache over `sequence`, which brings whatever is held; of a state that comes back only where it was saved, or any. */
+/** A cache over `sequence`, which brings whatever is held. */
 export function fakeCache(
   manager: BlockManager,
   sequence: FakeSequence,
   changes: Partial<CacheDefaults> = {},
-  needsBoundaries = false,
+  ofContext: Partial<CacheContext> = {},
 ): FakeCache {
-  const context = { ...contextOf(manager, sequence), needsBoundaries }
+  const context = { ...contextOf(manager, sequence), ...ofContext }
   const cache = new NodeLlamaCppCache({
     manager,
     ownsManager: false,

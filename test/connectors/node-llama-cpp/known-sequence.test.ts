@@ -108,7 +108,7 @@ describe('a sequence that another cache takes over', () => {
 test('what was detached while its prompt was looked up is not evaluated for it', async () => {
   await withManager({}, async (manager) => {
     const sequence = new FakeSequence()
-    const { cache } = fakeCache(manager, sequence, {}, true)
+    const { cache } = fakeCache(manager, sequence, {}, { needsBoundaries: true })
     const attachment = cache.attach(sequence)
     const asking = sequence.adaptStateToTokens(whole)
     attachment.detach()
