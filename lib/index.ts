@@ -44,7 +44,7 @@ export {
   type StreamFence,
 } from './movement/fence.js'
 export type { FlushOptions } from './movement/flush.js'
-export type { HostAccess, ReserveOptions } from './movement/host-access.js'
+export type { HostAccess, LoadOptions, ReserveOptions } from './movement/host-access.js'
 export type { HostReading } from './movement/host-reading.js'
 export type { HostReservation, PublishOptions } from './movement/host-reservation.js'
 export type { LayerEvents } from './movement/layer-events.js'

@@ -11,7 +11,7 @@ import { type GroupTiers, hashBytes, type MovementContext, markPending, storageO
 import { noteDeviceLost } from './device-state.js'
 import type { CapturedFence } from './fence.js'
 import type { ReadyOffer } from './layer-events.js'
-import { type FullMatch, firstNeeded, nearestTier } from './match.js'
+import { type FirstWanted, type FullMatch, firstNeeded, nearestTier } from './match.js'
 import { type BatchOutcomes, type NativeBatch, startBatch, tierFailureOf } from './native-batch.js'
 import { Pins } from './pins.js'
 import { takeRoomNow } from './room.js'
@@ -26,6 +26,8 @@ export interface OnboardPlan {
   /** Blocks at most. */
   readonly maxBlocks: number
   readonly leaveLast: boolean
+  /** Which earlier blocks of sliding groups come besides (`to: 'host'`). */
+  readonly firstWanted?: FirstWanted | undefined
   readonly tenant: number
   readonly after: CapturedFence
   /** Where the caller asked for events a layer; otherwise null. */
@@ -67,7 +69,9 @@ export class GroupOnboard {
   readonly #control: TransferControl
   readonly #outcomes: Outcomes
   readonly #entries: Int32Array
-  /** By block: the tier it is read from, -1 where the group does not need the block. */
+  /** First block that the match needs of the group: one before it comes besides. */
+  readonly #needed: number
+  /** By block: the tier it is read from, -1 where it does not come. */
   readonly #sources: Int8Array
   /** Owned device memory, by block: how its device slot is held for the caller, and the slots of those that are loose. */
   readonly #device: Uint8Array
@@ -75,6 +79,7 @@ export class GroupOnboard {
   readonly #pins: Pins
   /** Blocks that were loaded into host memory for the caller and lost meanwhile: their slots are this transfer's own. */
   #looseInHost: number[] = []
+  #someBesidesFailed = false
   #tick = 0
   #mistakes = 0
 
@@ -92,6 +97,7 @@ export class GroupOnboard {
     this.#control = control
     this.#outcomes = outcomes
     this.#entries = match.entries[tiers.index] ?? new Int32Array()
+    this.#needed = firstNeeded(tiers, match.blocks, context.tokensPerBlock)
     this.#sources = new Int8Array(match.blocks).fill(-1)
     this.#device = new Uint8Array(match.blocks)
     this.#looseSlots = new Uint32Array(match.blocks)
@@ -140,15 +146,19 @@ export class GroupOnboard {
       } else if (tier === HOST && !toHost) fromHost.push(i)
       else if (tier === DISK) fromDisk.push(i)
     })
-    // Where slots are scarce the first blocks get them: the others cannot be used without those.
+    // Where slots are scarce the first blocks get them, for the others cannot be used without those; what comes besides is
+    // last, and in batches of its own.
     const inOrder = [...fromHost, ...fromDisk].sort((a, b) => a - b)
     if (!toHost && this.#plan.into === null) this.#takeDeviceSlots(inOrder)
     const legs: Leg[] = []
-    const usable = (i: number): boolean => this.#outcomes.codes[i] === CODE.OK
+    const usable = (i: number): boolean => this.#outcomes.codes[i] === CODE.OK && (this.#sources[i] ?? -1) >= 0
+    const isNeeded = (i: number): boolean => i >= this.#needed
+    const isBesides = (i: number): boolean => i < this.#needed
     for (const positions of batches(fromHost.filter(usable))) {
       legs.push({ path: 'memoryToMemory', from: HOST, positions, via: [] })
     }
-    for (const positions of batches(fromDisk.filter(usable))) {
+    const diskReads = fromDisk.filter(usable)
+    for (const positions of [...batches(diskReads.filter(isNeeded)), ...batches(diskReads.filter(isBesides))]) {
       const via = this.#takeVia(positions, toHost)
       legs.push({
         path: toHost ? 'slabToMemory' : 'slabToMemoryVia',
@@ -180,7 +190,7 @@ export class GroupOnboard {
       const slot = slots[at]
       if (slot !== undefined) blocks.assign(this.#entries[i] ?? -1, HOST, slot)
       else if (needed) {
-        this.#outcomes.fail(i, 'ERR_KV_OUT_OF_BLOCKS', 'The host tier has no slot that can be evicted now.')
+        this.#miss(i, 'ERR_KV_OUT_OF_BLOCKS', 'The host tier has no slot that can be evicted now.')
         continue
       }
       via.push(slot ?? NO_SLOT)
@@ -215,7 +225,7 @@ export class GroupOnboard {
       const code = isKvError(error) ? error.code : 'ERR_KV_INTERNAL'
       const message = error instanceof Error ? error.message : ''
       leg.positions.forEach((i, at) => {
-        this.#outcomes.fail(i, code, message)
+        this.#miss(i, code, message)
         giveUp(at)
       })
       this.#plan.ready?.refuse()
@@ -246,12 +256,23 @@ export class GroupOnboard {
       else {
         failed.push(at)
         if (code === CODE.ERR_KV_CHECKSUM) corrupt.push(entry)
-        this.#outcomes.fail(i, ERROR_CODES[code] as ErrorCode, result.message)
+        this.#miss(i, ERROR_CODES[code] as ErrorCode, result.message)
       }
     })
     this.#count(leg, result, corrupt.length)
     for (const entry of corrupt) this.#lose(entry)
     if (failed.length === 0) endPending()
+  }
+
+  /** A block does not arrive: a miss where it is needed, and otherwise the end of what would have come besides. */
+  #miss(i: number, code: ErrorCode, message: string): void {
+    if (i >= this.#needed) {
+      this.#outcomes.fail(i, code, message)
+      return
+    }
+    this.#outcomes.note(message === '' ? `${code} at block ${i}` : message)
+    this.#sources[i] = -1
+    this.#someBesidesFailed = true
   }
 
   /** Starts the native batch of a leg; throws what the binding throws. */
@@ -379,6 +400,11 @@ export class GroupOnboard {
   finish(): void {
     const distrusted = this.#context.mistakes.overwritten !== this.#mistakes
     const lost = this.#plan.to === 'device' ? this.#context.device.failure : null
+    if (this.#someBesidesFailed) {
+      // Who reads the blocks needs them without a gap: none, or all.
+      this.#sources.fill(-1, 0, this.#needed)
+      this.#entries.fill(-1, 0, this.#needed)
+    }
     for (let i = 0; i < this.#sources.length; i++) {
       const source = this.#sources[i] ?? -1
       // Also what arrived before: no GPU can read it any more.

@@ -3,7 +3,7 @@
  * of one block each. Host memory is never exposed whole.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { integer, KvError, optionsOf } from '../errors.js'
+import { integer, invalidType, KvError, optionsOf } from '../errors.js'
 import { CODE } from '../native/generated.js'
 import { DISK, HOST } from '../tiers/types.js'
 import {
@@ -22,7 +22,7 @@ import {
 import { NOTHING } from './fence.js'
 import { HostReading } from './host-reading.js'
 import { HostReservation, type ReservedGroup, writeHeld } from './host-reservation.js'
-import { firstNeeded, firstStored } from './match.js'
+import { type FirstWanted, firstNeeded, firstStored } from './match.js'
 import { runOnboard } from './onboard.js'
 import { giveBackRoom, putDown, takeHostRoomFor } from './room.js'
 import { type ActiveTransfers, checkLimits, checkSequence, LIMIT_OPTIONS, type Sequence } from './sequence.js'
@@ -37,8 +37,28 @@ export interface ReserveOptions extends TransferLimits {
   readonly blockCount?: number
 }
 
+/** What `manager.host.load` takes. */
+export interface LoadOptions extends TransferLimits {
+  /** Blocks at most (default: all that are held). */
+  readonly maxBlocks?: number
+  /**
+   * First block of a sliding group that should come with a prefix of so many blocks, where that is before its last window;
+   * what the prefix needs comes anyway. Called for sliding groups only, and again where the prefix was matched again. What
+   * it returns is brought between 0 and the window's first block; NaN asks for nothing.
+   *
+   * The earlier blocks come, and are held, all or none: where each of them is in host memory or on disk. Where one of them
+   * then does not arrive (wrong bytes, a read that failed, no host slot, the deadline), none of them comes: the result is
+   * what it is without them, and its `message` says why. Only where another load is bringing one of them is it waited for
+   * as for any block: a deadline that is over before that makes every block a miss. Where a needed block fails, those that
+   * came besides may be the window of the shorter prefix that is left.
+   *
+   * @internal
+   */
+  readonly firstWanted?: FirstWanted
+}
+
 const RESERVE_OPTIONS: readonly (keyof ReserveOptions)[] = ['firstBlock', 'blockCount', ...LIMIT_OPTIONS]
-const LOAD_OPTIONS = ['maxBlocks', ...LIMIT_OPTIONS]
+const LOAD_OPTIONS: readonly (keyof LoadOptions)[] = ['maxBlocks', 'firstWanted', ...LIMIT_OPTIONS]
 
 /** `manager.host`. */
 export class HostAccess {
@@ -193,12 +213,16 @@ export class HostAccess {
    * @returns what can be read; release it when done
    * @throws KvError ERR_KV_CLOSED; ERR_KV_INVALID_TYPE or ERR_KV_INVALID_VALUE naming the argument
    */
-  async load(sequence: Sequence, options: TransferLimits & { readonly maxBlocks?: number } = {}): Promise<HostReading> {
+  async load(sequence: Sequence, options: LoadOptions = {}): Promise<HostReading> {
     const context = this.#context
     context.checkOpen()
     checkSequence(sequence)
     const limits = checkLimits(optionsOf('options', options, LOAD_OPTIONS))
     const maxBlocks = integer('maxBlocks', options.maxBlocks ?? 0x7fffffff, 0)
+    const { firstWanted } = options
+    if (firstWanted !== undefined && typeof firstWanted !== 'function') {
+      invalidType('firstWanted', 'a function', firstWanted)
+    }
     const control = new TransferControl(context.completions, limits, limits.deadlineMs ?? context.deadlineMs)
     const forget = this.#active.add(control)
     let release: () => void = () => undefined
@@ -212,6 +236,7 @@ export class HostAccess {
           to: 'host',
           maxBlocks,
           leaveLast: context.leaveLastBlock,
+          firstWanted,
           tenant: sequence.meta.tenant,
           after: NOTHING,
           ready: null,

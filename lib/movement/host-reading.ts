@@ -58,7 +58,8 @@ export class HostReading {
 
   /**
    * Has native code read the blocks that the load brought, group by group. They stay held until `work` has ended, also
-   * where the manager is closed meanwhile.
+   * where the manager is closed meanwhile. A group's positions have no gap, end with the last block of `result.tokens`, and
+   * cover what the group needs for that prefix.
    *
    * @internal
    * @throws KvError ERR_KV_RELEASED; what `work` threw

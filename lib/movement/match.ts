@@ -3,9 +3,10 @@
  * groups the last window before its end, and recurrent groups the snapshot at its end.
  */
 
+import type { LayerGroup } from '../identity/model-layout.js'
 import { HASH_WORDS } from '../native/sizes.js'
 import { DEVICE, DISK, HOST } from '../tiers/types.js'
-import { type GroupTiers, type MovementContext, nowSeconds } from './context.js'
+import { type GroupTiers, isKept, type MovementContext, nowSeconds } from './context.js'
 
 /** Why a match is not longer. */
 export type MatchEnd =
@@ -32,7 +33,13 @@ export interface Match {
   readonly stoppedBy: MatchEnd
 }
 
-/** A match with the entries of every group; entries of blocks that a group does not need are -1. */
+/**
+ * The first block of a sliding group that should come with a prefix of `blocks` blocks, earlier than its last window
+ * needs: for an engine whose window lies in a ring of cells, which may want back what a fresh evaluation has in them.
+ */
+export type FirstWanted = (group: LayerGroup, blocks: number) => number
+
+/** A match with the entries of every group; entries of blocks that a group neither needs nor brings besides are -1. */
 export interface FullMatch extends Match {
   readonly entries: readonly Int32Array[]
 }
@@ -97,6 +104,25 @@ function windowLimit(context: MovementContext, words: Uint32Array, most: number,
   return n
 }
 
+/** First block of a group that comes with a prefix of which it found these entries: what it needs, or what is wanted. */
+function firstComing(
+  tiers: GroupTiers,
+  found: Int32Array,
+  tokensPerBlock: number,
+  firstWanted: FirstWanted | undefined,
+): number {
+  const needed = firstNeeded(tiers, found.length, tokensPerBlock)
+  if (firstWanted === undefined || tiers.group.kind !== 'sliding' || needed === 0) return needed
+  const wanted = Math.max(0, firstWanted(tiers.group, found.length))
+  let first = needed
+  for (; first > wanted; first--) {
+    const entry = found[first - 1] ?? -1
+    // A block in device memory only would fail the load.
+    if (entry < 0 || !isKept(tiers, entry)) return needed
+  }
+  return first
+}
+
 function whyStopped(context: MovementContext, words: Uint32Array, at: number, nowS: number): MatchEnd {
   for (const tiers of context.groups) {
     if (!prefixClosed(tiers)) continue
@@ -113,6 +139,7 @@ function whyStopped(context: MovementContext, words: Uint32Array, at: number, no
  *
  * @param leaveLast - leave a block to compute when the whole prompt is held
  * @param wholePrompt - whether `count` blocks are all the tokens the prompt has
+ * @param firstWanted - which earlier blocks of sliding groups come besides, where host memory or disk holds them all
  */
 export function matchPrefix(
   context: MovementContext,
@@ -120,6 +147,7 @@ export function matchPrefix(
   count: number,
   leaveLast: boolean,
   wholePrompt: boolean,
+  firstWanted?: FirstWanted,
 ): FullMatch {
   const nowS = nowSeconds(context)
   let longest = count
@@ -135,11 +163,12 @@ export function matchPrefix(
   }
   const blocks = windowLimit(context, words, longest, nowS)
   if (blocks < longest && blocks < fullEnd) stoppedBy = 'window-not-held'
-  const entries = context.groups.map((tiers) => {
-    const found = scratchFor(tiers.index, blocks).slice(0, blocks)
-    found.fill(-1, 0, firstNeeded(tiers, blocks, context.tokensPerBlock))
-    return found
-  })
+  // All copied before anybody is asked: who answers may ask for a match of his own.
+  const entries = context.groups.map((tiers) => scratchFor(tiers.index, blocks).slice(0, blocks))
+  for (const tiers of context.groups) {
+    const found = entries[tiers.index]
+    found?.fill(-1, 0, firstComing(tiers, found, context.tokensPerBlock, firstWanted))
+  }
   return {
     tokens: blocks * context.tokensPerBlock,
     blocks,

@@ -121,7 +121,7 @@ function matchNow(context: MovementContext, plan: OnboardPlan): FullMatch {
   for (const tiers of context.groups) sweepExpired(context, tiers)
   const count = Math.min(hashes.hashedCount, plan.maxBlocks)
   const whole = count * context.tokensPerBlock === hashes.tokenCount
-  return matchPrefix(context, hashes.words, count, plan.leaveLast, whole)
+  return matchPrefix(context, hashes.words, count, plan.leaveLast, whole, plan.firstWanted)
 }
 
 /**
