@@ -1,5 +1,6 @@
 import type { LlamaModel } from 'node-llama-cpp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BindOptions } from '../../lib/connectors/node-llama-cpp/index.js'
 import { modelPath } from '../../scripts/models/cache.js'
 import { brief } from './support/brief.js'
 import { withCache } from './support/cache.js'
@@ -18,17 +19,34 @@ const PROMPT_TOKENS = 2048
 const ANSWER_TOKENS = 48
 const PREFIXES = brief ? [512, 1984] : [64, 512, 1024, 1984]
 
+interface Configuration {
+  readonly flashAttention: boolean
+  readonly swaFullCache: boolean
+  readonly windowRows?: NonNullable<BindOptions['windowRows']>
+  /** Largest one of a logit. */
+  readonly difference: number
+}
+
 /**
  * The engine keeps a window in a ring of cells. Rows that come back lie at its start, wherever they were before, and flash
- * attention adds up in the order of the cells: the last bits differ. Where the cache has a cell for every token they do not.
+ * attention adds up in the order of the cells: the last bits differ. They do not where all rows are kept, and come back to
+ * where they were, nor where the cache has a cell for every token.
  */
-const WINDOW = [
+const WINDOW: readonly Configuration[] = [
   { flashAttention: false, swaFullCache: false, difference: 2e-3 },
   { flashAttention: true, swaFullCache: false, difference: 4e-3 },
+  { flashAttention: false, swaFullCache: false, windowRows: 'all', difference: 0 },
+  { flashAttention: true, swaFullCache: false, windowRows: 'all', difference: 0 },
   { flashAttention: false, swaFullCache: true, difference: 0 },
   { flashAttention: true, swaFullCache: true, difference: 0 },
 ]
-const HYBRID = [true, false].map((flashAttention) => ({ flashAttention, swaFullCache: false, difference: 0 }))
+const HYBRID: readonly Configuration[] = [true, false].map((flashAttention) => ({
+  flashAttention,
+  swaFullCache: false,
+  difference: 0,
+}))
+/** Tokens of the made model's window. */
+const WINDOW_TOKENS = 256
 
 describe.each([
   { name: 'window', configurations: WINDOW, groups: ['full', 'window'] },
@@ -42,11 +60,11 @@ describe.each([
   afterAll(() => model.dispose())
 
   test.each(configurations)(
-    'comes back where it was saved, flash attention $flashAttention, full cache $swaFullCache',
+    'comes back where it was saved, flash attention $flashAttention, full cache $swaFullCache, rows $windowRows',
     async (configuration) => {
-      const { difference, ...options } = configuration
+      const { difference, windowRows = 'last', ...options } = configuration
       const context = await createContext(model, { contextSize: PROMPT_TOKENS + 256, sequences: 2, ...options })
-      await withCache(model, context, {}, async ({ manager, cache, failures }) => {
+      await withCache(model, context, { bind: { windowRows } }, async ({ manager, cache, failures }) => {
         expect(cache.stats()).toMatchObject({ enabled: true, reason: '' })
         expect(manager.layout.groups.map((group) => group.name)).toEqual(groups)
         const [source, target] = [context.getSequence(), context.getSequence()]
@@ -69,8 +87,15 @@ describe.each([
           comparison.answers(prefix, answer, await greedy(target, [likeliest(again)], ANSWER_TOKENS))
           await target.clearHistory()
         }
-        comparison.print(`${name}, ${JSON.stringify(options)}`)
-        expect(cache.stats()).toMatchObject({ onboards: PREFIXES.length, boundaryStops: PREFIXES.length })
+        comparison.print(`${name}, ${JSON.stringify({ ...options, windowRows })}`)
+        const stops = PREFIXES.map((prefix) => (windowRows === 'all' ? Math.ceil(prefix / WINDOW_TOKENS) : 1))
+        const boundaryStops = stops.reduce((sum, each) => sum + each)
+        expect(cache.stats()).toMatchObject({ onboards: PREFIXES.length, boundaryStops })
+        if (windowRows === 'all') {
+          // At any block of what was saved.
+          const part = promptOf(model, PROMPT_TOKENS, 50).slice(0, Math.min(...PREFIXES) - 20)
+          expect(await cache.onboard(target, part)).toMatchObject({ tokens: Math.floor((part.length - 1) / 16) * 16 })
+        }
         expect(failures).toEqual([])
       })
       await context.dispose()

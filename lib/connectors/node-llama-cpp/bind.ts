@@ -18,8 +18,9 @@ import {
 } from './describe.js'
 import { probe } from './probe.js'
 import { StateImages } from './state-images.js'
+import { ringOf } from './window-ring.js'
 
-const BIND_FIELDS = [...TARGET_FIELDS, 'tenant', 'minGainTokens', 'onboardWhen', 'saveAt']
+const BIND_FIELDS = [...TARGET_FIELDS, 'tenant', 'minGainTokens', 'onboardWhen', 'saveAt', 'windowRows']
 /** Images that are kept between requests: one is read from while another is written. */
 const IMAGES = 2
 
@@ -41,11 +42,13 @@ function checkBind(options: BindOptions): CheckedBind {
   if (onboardWhen !== 'faster' && onboardWhen !== 'held') {
     invalidValue('onboardWhen', "'faster' or 'held'", onboardWhen)
   }
+  const windowRows = given.windowRows ?? 'last'
+  if (windowRows !== 'last' && windowRows !== 'all') invalidValue('windowRows', "'last' or 'all'", windowRows)
   const minGainTokens = given.minGainTokens === undefined ? null : integer('minGainTokens', given.minGainTokens, 1)
   const tenant = (given.tenant ?? 'default') as BlockMeta['tenant']
   // A wrong one is to be told here, whatever secret a manager has.
   saltOf(new Uint8Array(MIN_SECRET_BYTES), tenant)
-  return { target, options: { tenant, minGainTokens, saveAt, onboardWhen } }
+  return { target, options: { tenant, minGainTokens, saveAt, onboardWhen, windowRows } }
 }
 
 /** Throws where the manager was closed. */
@@ -69,6 +72,8 @@ async function bind(
   const images = new StateImages(binding, completions, IMAGES)
   try {
     const { context, reason } = await probe(manager, target, images)
+    const window = manager.layout.groups.find(({ kind }) => kind === 'sliding')?.windowTokens
+    const ring = options.windowRows === 'all' && window !== undefined ? ringOf(target.context, window) : null
     // Nothing that was found out meanwhile is of use.
     checkManagerOpen(manager)
     return new NodeLlamaCppCache({
@@ -77,7 +82,7 @@ async function bind(
       engine: target.context,
       adapters,
       images,
-      context,
+      context: context === null ? null : { ...context, ring },
       reason,
       options: { ...options, minGainTokens: options.minGainTokens ?? manager.layout.tokensPerBlock },
     })
@@ -140,9 +145,12 @@ export interface OpenOptions
  * when it throws
  */
 export async function openNodeLlamaCpp(options: OpenOptions): Promise<NodeLlamaCppCache> {
-  const { model, context, modelPath, lora, sequence, tenant, minGainTokens, onboardWhen, saveAt, ...rest } = options
+  const { model, context, modelPath, lora, sequence, tenant, minGainTokens, onboardWhen, saveAt, windowRows, ...rest } =
+    options
   const target = withoutUndefined({ model, context, modelPath, lora, sequence })
-  const checked = checkBind(withoutUndefined({ ...target, tenant, minGainTokens, onboardWhen, saveAt }) as BindOptions)
+  const checked = checkBind(
+    withoutUndefined({ ...target, tenant, minGainTokens, onboardWhen, saveAt, windowRows }) as BindOptions,
+  )
   const { tokensPerBlock, ...tiers } = rest
   // From before the model is told from others on: adapters that are set meanwhile would be others than those.
   const adapters = new AdapterWatch(checked.target.context)

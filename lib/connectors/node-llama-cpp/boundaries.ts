@@ -16,7 +16,8 @@ export interface BoundaryPlan {
 
 /**
  * The places, in order: where the prompt parts from others that are stored, so that the next one which begins like them
- * finds it (a system prompt that many share is computed twice then, and no more); and the end of its last whole block.
+ * finds it (a system prompt that many share is computed twice then, and no more); the end of its last whole block; and with
+ * all rows of a window also wherever one window is behind the place before.
  *
  * @returns numbers of tokens from the prompt's start, all of them behind what the sequence has
  */
@@ -31,6 +32,11 @@ export async function boundariesOf(
   // Behind the context's end the engine shifts, as the caller's own evaluation says and not this one.
   if (!context.needsBoundaries || end - have < tokensPerBlock || end >= contextSize) return []
   const places = new Set([await partingPlace(context, plan), end])
+  const step = context.ring?.windowTokens ?? Number.POSITIVE_INFINITY
+  for (let place = have + step; place < end; place += step) {
+    place -= place % tokensPerBlock
+    places.add(place)
+  }
   return [...places].filter((place) => place - have >= tokensPerBlock).sort((a, b) => a - b)
 }
 

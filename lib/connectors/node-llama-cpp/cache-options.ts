@@ -23,6 +23,14 @@ export interface BindOptions extends NodeLlamaCppTarget {
    * restart; or only `before-eviction`, when the sequence turns to another prompt, which saves less often.
    */
   readonly saveAt?: 'turn-end' | 'before-eviction'
+  /**
+   * Of the layers with a sliding window, the rows that are kept: those of the `last` window before each place where a state
+   * is saved (default): the end of a prompt, where prompts part, a turn's end. Or `all` rows of a prompt: it is evaluated a
+   * window at a time and saved after each, so that it comes back at every block, and, but where it ends less than a window
+   * behind the ring of cells that the engine keeps, with the very bits of a fresh evaluation. That costs a save for each
+   * window's tokens and the room for their rows. Models without such layers have no use for it.
+   */
+  readonly windowRows?: 'last' | 'all'
 }
 
 /** What `attach` takes. */
@@ -89,4 +97,5 @@ export interface CacheDefaults {
   readonly minGainTokens: number
   readonly saveAt: 'turn-end' | 'before-eviction'
   readonly onboardWhen: 'faster' | 'held'
+  readonly windowRows: 'last' | 'all'
 }

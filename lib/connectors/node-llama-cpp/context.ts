@@ -8,6 +8,7 @@ import type { CacheCounters } from './cache-stats.js'
 import type { Section } from './layout.js'
 import type { Speeds } from './speeds.js'
 import type { StateImages } from './state-images.js'
+import type { WindowRing } from './window-ring.js'
 
 /** Whose blocks they are, and how long they stay. */
 export type BlockMeta = Pick<SequenceOptions, 'tenant' | 'priority' | 'ttlMs'>
@@ -25,6 +26,8 @@ export interface CacheContext {
   readonly tokensPerBlock: number
   /** Whether a prefix can be restored only where a state was saved (a sliding window, a recurrent state). */
   readonly needsBoundaries: boolean
+  /** Of a model with a sliding window of which all rows are kept; else null. */
+  readonly ring: WindowRing | null
   readonly speeds: Speeds
   readonly counters: CacheCounters
 }

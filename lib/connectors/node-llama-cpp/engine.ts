@@ -42,6 +42,10 @@ export interface EngineContext {
   readonly disposed: boolean
   readonly model: EngineModel
   readonly contextSize: number
+  /** Tokens that are evaluated at once. */
+  readonly batchSize?: number
+  /** Whether a sliding window has a cell for every position. */
+  readonly _swaFullCache?: boolean
   readonly flashAttention: boolean | string
   readonly sequencesLeft: number
   getSequence(): EngineSequence

@@ -53,6 +53,7 @@ export async function probe(manager: BlockManager, target: CheckedTarget, images
           contextSize: context.contextSize,
           tokensPerBlock,
           needsBoundaries: sections.some(({ kind }) => kind === 'sliding' || kind === 'recurrent'),
+          ring: null,
           speeds: new Speeds(),
           counters: zeroCacheCounters(),
         }

@@ -5,6 +5,7 @@ import type { CacheContext } from '../../../lib/connectors/node-llama-cpp/contex
 import { KvError } from '../../../lib/errors.ts'
 import { strideOf, WINDOWED } from '../../support/layouts.ts'
 import { tokens, withManager } from '../../support/manager.ts'
+import { expectQuiet } from '../../support/outcomes.ts'
 import { store } from '../../support/slots.ts'
 import { contextOf, fakeCache } from './fake-cache.ts'
 import { FakeSequence } from './fake-sequence.ts'
@@ -62,6 +63,43 @@ test('nothing is saved twice, and nothing that is less than a block or not worth
     expect(await places(manager, prompt(1, 0, 3))).toEqual([])
     // Where the engine would shift.
     expect(await places(manager, prompt(1, 0, 4096))).toEqual([])
+  })
+})
+
+test('with all rows of a window there is a place a window behind the one before', async () => {
+  await withWindows(async (manager) => {
+    const ring = { windowTokens: 8, cells: 256 }
+    expect(await places(manager, prompt(1, 0, 27), 0, { ring })).toEqual([8, 16, 24])
+    expect(await places(manager, prompt(1, 0, 27), 6, { ring })).toEqual([12, 20, 24])
+    expect(await places(manager, prompt(1, 0, 27), 23, { ring })).toEqual([])
+    await store(manager, manager.sequence(Uint32Array.from(prompt(1, 24, 24)), meta))
+    expect(await places(manager, prompt(2, 14, 27), 0, { ring })).toEqual([8, 12, 16, 24])
+    expect(await places(manager, prompt(2, 14, 27), 7, { ring })).toEqual([12, 20, 24])
+  })
+})
+
+test('an attached sequence is evaluated and saved place by place, until it is detached', async () => {
+  await withManager({}, async (manager) => {
+    const sequence = new FakeSequence()
+    const ring = { windowTokens: 8, cells: null }
+    const { cache, told } = fakeCache(manager, sequence, {}, { needsBoundaries: true, ring })
+    const attachment = cache.attach(sequence, meta)
+    await sequence.adaptStateToTokens(prompt(1, 24, 27))
+    expect(sequence.nextTokenIndex).toBe(24)
+    expect(cache.stats()).toMatchObject({ boundaryStops: 3, saves: 3 })
+    await sequence.clearHistory()
+    const gate = sequence.hold('evaluate')
+    const asking = sequence.adaptStateToTokens(prompt(2, 0, 27))
+    await gate.reached
+    attachment.detach()
+    gate.open()
+    await asking
+    // What was begun ends, and no more is begun.
+    expect(sequence.nextTokenIndex).toBe(8)
+    expect(cache.stats()).toMatchObject({ boundaryStops: 4 })
+    expect(told).toEqual([])
+    await cache.close()
+    expectQuiet(manager)
   })
 })
 

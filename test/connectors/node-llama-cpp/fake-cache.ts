@@ -53,6 +53,7 @@ export function contextOf(
     contextSize: sequence.contextSize,
     tokensPerBlock: BLOCK,
     needsBoundaries: false,
+    ring: null,
     speeds: new Speeds(),
     counters: zeroCacheCounters(),
   }
@@ -82,7 +83,14 @@ export function fakeCache(
     images: context.images,
     context,
     reason: '',
-    options: { tenant: 'default', minGainTokens: 1, saveAt: 'turn-end', onboardWhen: 'held', ...changes },
+    options: {
+      tenant: 'default',
+      minGainTokens: 1,
+      saveAt: 'turn-end',
+      onboardWhen: 'held',
+      windowRows: 'last',
+      ...changes,
+    },
   })
   const told: string[] = []
   cache.on('disabled', ({ reason }) => told.push(`disabled: ${reason}`))
