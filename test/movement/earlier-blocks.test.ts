@@ -22,6 +22,8 @@ afterEach(() => vi.restoreAllMocks())
 /** Blocks of the prompt of these tests; its last window needs the last two. */
 const BLOCKS = 6
 const all = (): number => 0
+/** A deadline that a busy machine does not miss before the blocks were looked up. */
+const LATE_MS = 300
 
 function promptOf(manager: BlockManager): Sequence {
   return manager.sequence(tokens(1, 4 * BLOCKS), { tenant: 'a' })
@@ -337,7 +339,7 @@ describe('an earlier block that does not arrive', () => {
     await withAllOnDisk(async (manager) => {
       await loaded(manager, {})
       await withHeldIo(async () => {
-        const { result, positions } = await loaded(manager, { firstWanted: all, deadlineMs: 20 })
+        const { result, positions } = await loaded(manager, { firstWanted: all, deadlineMs: LATE_MS })
         expect(result.tokens).toBe(24)
         expect(codesOf(result)).toEqual(Array(BLOCKS).fill('OK'))
         expect(result.message).not.toBe('')
@@ -362,7 +364,7 @@ describe('an earlier block that does not arrive', () => {
   test('and neither does any other, leaves a reading of nothing', async () => {
     await withAllOnDisk(async (manager) => {
       await withHeldIo(async () => {
-        const reading = await manager.host.load(promptOf(manager), { firstWanted: all, deadlineMs: 20 })
+        const reading = await manager.host.load(promptOf(manager), { firstWanted: all, deadlineMs: LATE_MS })
         expect(reading.result.tokens).toBe(0)
         expect(await positionsOf(manager, reading)).toEqual([[], []])
         reading.release()
@@ -376,7 +378,7 @@ describe('an earlier block that does not arrive', () => {
       await withHeldIo(async () => {
         const first = loaded(manager, { firstWanted: all, deadlineMs: 0 })
         await untilHeld()
-        const { result, positions } = await loaded(manager, { firstWanted: all, deadlineMs: 20 })
+        const { result, positions } = await loaded(manager, { firstWanted: all, deadlineMs: LATE_MS })
         expect(codesOf(result)).toEqual(Array(BLOCKS).fill('ERR_KV_DEADLINE'))
         expect(positions).toEqual([[], []])
         testing.releaseIo()

@@ -28,6 +28,7 @@ import { type Attached, holderOf, KnownSequence } from './known-sequence.js'
 import { nothingStored, type OffloadOutcome, storeState } from './offload.js'
 import { type NodeLlamaCppOnboard, restoreState } from './onboard.js'
 import type { StateImages } from './state-images.js'
+import { wantedBesides } from './window-ring.js'
 
 const ATTACH_FIELDS = ['tenant', 'priority', 'ttlMs']
 
@@ -191,9 +192,11 @@ export class NodeLlamaCppCache {
     checkTokens(tokens)
     const given = optionsOf('options', options, ['tenant', ...LIMIT_OPTIONS])
     const meta = this.#metaOf({ ...(options.tenant === undefined ? {} : { tenant: options.tenant }) })
-    if (!this.enabled || this.#context === null) return 0
-    const blockSequence = promptOf(this.#context, tokens, meta)
-    const reading = await this.#context.manager.host.load(blockSequence, checkLimits(given))
+    const context = this.#context
+    if (!this.enabled || context === null) return 0
+    const blockSequence = promptOf(context, tokens, meta)
+    const besides = wantedBesides(context.ring, context.tokensPerBlock)
+    const reading = await context.manager.host.load(blockSequence, { ...checkLimits(given), ...besides })
     reading.release()
     return reading.result.tokens
   }

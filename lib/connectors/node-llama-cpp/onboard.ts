@@ -15,7 +15,7 @@ import { type BlockMeta, type CacheContext, commonTokens, promptOf } from './con
 import type { Source } from './speeds.js'
 import type { StateImage } from './state-images.js'
 import type { TrackedSequence } from './tracked-sequence.js'
-import { firstRowInPlace } from './window-ring.js'
+import { wantedBesides } from './window-ring.js'
 
 /** What became of a prompt. */
 export interface NodeLlamaCppOnboard {
@@ -76,13 +76,10 @@ export async function restoreState(
   await nextTurn()
   if (isAborted(plan)) return skip('aborted')
   const started = performance.now()
-  const { ring } = context
   const reading = await manager.host.load(blockSequence, {
     ...plan.limits,
+    ...wantedBesides(context.ring, tokensPerBlock),
     maxBlocks: mostBlocks,
-    ...(ring === null
-      ? {}
-      : { firstWanted: (_group, blocks) => firstRowInPlace(ring, blocks * tokensPerBlock) / tokensPerBlock }),
   })
   try {
     const { tokens } = reading.result

@@ -4,6 +4,7 @@
  * last bits of a logit another value. (The sizes are those of llama.cpp's llama_kv_cache_iswa, with a batch of one token
  * more than the context says, as node-llama-cpp asks for. Where a release had others, last bits would differ, and no more.)
  */
+import type { LoadOptions } from '../../movement/host-access.js'
 import type { EngineContext } from './engine.js'
 
 /** The rows of a window that are stored and brought back where all are. */
@@ -37,4 +38,10 @@ export function firstRowInPlace({ windowTokens, cells }: WindowRing, tokens: num
   const behind = tokens % cells
   if (behind === 0) return Math.max(0, tokens - cells)
   return behind >= Math.min(windowTokens, tokens) ? tokens - behind : window
+}
+
+/** What a load asks for besides, where all rows of a window are kept. */
+export function wantedBesides(ring: WindowRing | null, tokensPerBlock: number): Pick<LoadOptions, 'firstWanted'> {
+  if (ring === null) return {}
+  return { firstWanted: (_group, blocks) => firstRowInPlace(ring, blocks * tokensPerBlock) / tokensPerBlock }
 }

@@ -118,3 +118,23 @@ test('where a place cannot be told the prompt goes on without one', async () => 
     await cache.close()
   })
 })
+
+test('older rows of a window come with a prefix, and are fetched with it', async () => {
+  await withWindows(async (manager) => {
+    await store(manager, manager.sequence(Uint32Array.from(prompt(1, 24, 24)), meta))
+    const sequence = new FakeSequence()
+    const ring = { windowTokens: 8, cells: 16 }
+    const { cache } = fakeCache(manager, sequence, {}, { ring })
+    const load = vi.spyOn(manager.host, 'load')
+    cache.attach(sequence, meta)
+    await cache.prefetch(prompt(1, 24, 25), meta)
+    await sequence.adaptStateToTokens(prompt(1, 24, 25))
+    const [group] = manager.layout.groups.filter(({ kind }) => kind === 'sliding')
+    expect(load).toHaveBeenCalledTimes(2)
+    for (const [, options] of load.mock.calls) {
+      const asked = group === undefined ? [] : [1, 2, 3, 4, 5, 6].map((blocks) => options?.firstWanted?.(group, blocks))
+      expect(asked).toEqual([0, 0, 0, 0, 3, 4])
+    }
+    await cache.close()
+  })
+})
